@@ -1,0 +1,41 @@
+"""What may be built: search spaces, the blocks they choose from, precisions and costs."""
+
+import importlib
+from collections.abc import Callable
+
+from search_spaces.errors import SpaceError, unknown_name
+from search_spaces.hybrid import HybridSpace, hybrid_mobile, hybrid_tiny
+from search_spaces.network import BlockSpec, Network, build_network
+from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
+
+SPACES: dict[str, Callable[..., SearchSpace]] = {"hybrid-tiny": hybrid_tiny, "hybrid-mobile": hybrid_mobile}
+
+__all__ = [
+    "SPACES",
+    "Architecture",
+    "BlockSpec",
+    "Choice",
+    "Genotype",
+    "HybridSpace",
+    "Network",
+    "SearchSpace",
+    "SpaceError",
+    "build_network",
+    "get_space",
+    "unknown_name",
+]
+
+
+def get_space(name: str, *, num_channels: int = 3, num_classes: int | None = None) -> SearchSpace:
+    """A space by name, or by dotted path `my_package.spaces:phone` to a function with the same keywords."""
+    options: dict[str, int] = {"num_channels": num_channels} | ({} if num_classes is None else {"num_classes": num_classes})
+    if name in SPACES:
+        return SPACES[name](**options)
+    module, separator, attribute = name.partition(":")
+    if not separator:
+        raise SpaceError(unknown_name("search space", name, SPACES))
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SpaceError(f"search space '{name}' can't be imported ({error}); write it as `package.module:function`") from None
+    return factory(**options)

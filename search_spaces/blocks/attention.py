@@ -1,0 +1,88 @@
+"""Attention token mixers: softmax attention and linear attention, both behind a depth-wise convolution (CvT).
+
+The convolution brings position and locality, so no position embedding is needed and any image size works. Keys and values may be
+averaged over `reduction` x `reduction` windows first (PVT), which keeps attention affordable at high resolution.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from search_spaces.blocks.base import Block, Port
+from search_spaces.blocks.layers import ConvNorm, as_linear, to_image, to_tokens
+
+
+def split_heads(x_BTC: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """(B, T, C) to (B, N, T, D)."""
+    return x_BTC.unflatten(-1, (x_BTC.shape[-1] // head_dim, head_dim)).transpose(1, 2)
+
+
+def softmax_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
+    """Vaswani et al. 2017; (B, N, T, D)."""
+    return F.scaled_dot_product_attention(q_BNTD, k_BNSD, v_BNSD)
+
+
+def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
+    """ReLU kernel instead of softmax (EfficientViT, Cai et al. 2023): cost linear in the number of tokens; (B, N, T, D)."""
+    q_BNTD, k_BNSD = F.relu(q_BNTD), F.relu(k_BNSD)
+    context_BNDD = k_BNSD.transpose(-1, -2) @ v_BNSD
+    total_BNT1 = q_BNTD @ k_BNSD.sum(dim=-2, keepdim=True).transpose(-1, -2)
+    return (q_BNTD @ context_BNDD) / (total_BNT1 + 1e-3)
+
+
+class Attention(Block):
+    """x + project(softmax attention(q, k, v of depth-wise(x)))."""
+
+    precisions = ("fp32", "int8", "int8-dynamic")
+    mix = staticmethod(softmax_attention)
+
+    def __init__(self, reads: tuple[Port, ...], *, head_dim: int, reduction: int = 1):
+        super().__init__(reads)
+        channels = reads[0].shape[0]
+        self.head_dim, self.reduction = head_dim, reduction
+        self.local = ConvNorm(channels, channels, 3, groups=channels)
+        self.query = nn.Conv2d(channels, channels, 1)
+        self.key_value = nn.Conv2d(channels, 2 * channels, 1)
+        self.project = ConvNorm(channels, channels)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        local_BCHW = self.local(x_BCHW)
+        pooled_BCHW = F.avg_pool2d(local_BCHW, self.reduction) if self.reduction > 1 else local_BCHW
+        query_BTC, (key_BSC, value_BSC) = to_tokens(self.query(local_BCHW)), to_tokens(self.key_value(pooled_BCHW)).chunk(2, -1)
+        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (query_BTC, key_BSC, value_BSC))
+        mixed_BTC = self.mix(q_BNTD, k_BNSD, v_BNSD).transpose(1, 2).flatten(2)
+        return x_BCHW + self.project(to_image(mixed_BTC, (x_BCHW.shape[2], x_BCHW.shape[3])))
+
+    def packed(self) -> dict[str, tuple[int, ...]]:
+        channels = self.query.in_channels
+        halves = (2, channels)
+        return {"key_value.weight": (*halves, channels, 1, 1), "key_value.bias": halves}
+
+    def deploy(self) -> nn.Module:
+        return DeployedAttention(self)
+
+
+class LinearAttention(Attention):
+    """x + project(linear attention(q, k, v of depth-wise(x)))."""
+
+    mix = staticmethod(linear_attention)
+
+
+class DeployedAttention(nn.Module):
+    """The same with folded norms and linear layers over tokens."""
+
+    def __init__(self, block: Attention):
+        super().__init__()
+        self.mix, self.head_dim, self.reduction = block.mix, block.head_dim, block.reduction
+        self.local = block.local.folded()
+        self.query, self.key_value = as_linear(block.query), as_linear(block.key_value)
+        self.project = block.project.folded_linear()
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        local_BCHW = self.local(x_BCHW)
+        tokens_BTC = to_tokens(local_BCHW)
+        pooled_BSC = to_tokens(F.avg_pool2d(local_BCHW, self.reduction)) if self.reduction > 1 else tokens_BTC
+        key_BSC, value_BSC = self.key_value(pooled_BSC).chunk(2, dim=-1)
+        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (self.query(tokens_BTC), key_BSC, value_BSC))
+        mixed_BTC = self.mix(q_BNTD, k_BNSD, v_BNSD).transpose(1, 2).flatten(2)
+        return x_BCHW + to_image(self.project(mixed_BTC), (x_BCHW.shape[2], x_BCHW.shape[3]))

@@ -1,0 +1,28 @@
+"""Classification head."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from search_spaces.blocks.base import Block, Port
+
+
+class Head(Block):
+    """Logits (B, num_classes) of the image's mean features."""
+
+    precisions = ("fp32", "int8", "int8-dynamic")
+
+    def __init__(self, reads: tuple[Port, ...], *, num_classes: int):
+        super().__init__(reads)
+        self.classify = nn.Linear(reads[0].shape[0], num_classes)
+
+    @classmethod
+    def writes(cls, reads: tuple[Port, ...], **args: Any) -> tuple[Port, ...]:
+        return (Port(stream="logits", layout="BC", shape=(args["num_classes"],)),)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.classify(x_BCHW.mean(dim=(2, 3)))
+
+    def deploy(self) -> nn.Module:
+        return self

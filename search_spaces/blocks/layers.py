@@ -1,0 +1,40 @@
+"""The layers blocks are made of: a normed convolution for training and the linear layers and plain convolutions it becomes."""
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias and batch norm; `folded()` is one convolution with bias. Zero padding keeps the size at stride 1."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1, groups: int = 1):
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(out_channels))
+
+    def folded(self) -> nn.Conv2d:
+        """The convolution with its norm folded in (Jacob et al. 2018)."""
+        return fuse_conv_bn_eval(self[0], self[1])
+
+    def folded_linear(self) -> nn.Linear:
+        """A 1x1 convolution with its norm folded in, as a linear layer over channels."""
+        return as_linear(self.folded())
+
+
+def as_linear(conv: nn.Conv2d) -> nn.Linear:
+    """A 1x1 convolution as a linear layer over channels: matrix multiplications are what runtimes quantize dynamically."""
+    linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+    linear.weight = nn.Parameter(conv.weight.detach().flatten(1))
+    if conv.bias is not None:
+        linear.bias = nn.Parameter(conv.bias.detach())
+    return linear
+
+
+def to_tokens(x_BCHW: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) to (B, T, C)."""
+    return x_BCHW.flatten(2).transpose(1, 2)
+
+
+def to_image(x_BTC: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """(B, T, C) to (B, C, H, W)."""
+    return x_BTC.transpose(1, 2).unflatten(2, size)

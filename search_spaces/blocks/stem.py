@@ -1,0 +1,33 @@
+"""Convolutional stem: overlapping 3x3 convolutions instead of patches (Xiao et al. 2021)."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from search_spaces.blocks.base import Block, Port
+from search_spaces.blocks.layers import ConvNorm
+
+
+class Stem(Block):
+    """Two 3x3 convolutions, the first with stride 2, the second with `stride` 1 or 2, with half the channels between them."""
+
+    precisions = ("fp32", "int8")
+
+    def __init__(self, reads: tuple[Port, ...], *, channels: int, stride: int):
+        super().__init__(reads)
+        self.first = ConvNorm(reads[0].shape[0], channels // 2, 3, stride=2)
+        self.second = ConvNorm(channels // 2, channels, 3, stride=stride)
+
+    @classmethod
+    def writes(cls, reads: tuple[Port, ...], **args: Any) -> tuple[Port, ...]:
+        _, height, width = reads[0].shape
+        reduction = 2 * args["stride"]
+        return (Port(shape=(args["channels"], -(-height // reduction), -(-width // reduction))),)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        return self.second(F.relu(self.first(x_BCHW)))
+
+    def deploy(self) -> nn.Module:
+        return nn.Sequential(self.first.folded(), nn.ReLU(), self.second.folded())

@@ -1,0 +1,116 @@
+"""A network: a named sequence of blocks over a stream, built from specifications that are plain data."""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from search_spaces.blocks import Block, Port, block_class
+from search_spaces.errors import SpaceError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSpec:
+    """All that is needed to build one block, as data."""
+
+    name: str
+    """Place in the network, such as `stage1.block2.token_mixer`."""
+    kind: str
+    """A registered kind of block, or a dotted path `my_package.blocks:MyBlock`."""
+    args: tuple[tuple[str, Any], ...] = ()
+    """Keyword arguments of the block class, sorted by name."""
+    reads: tuple[Port, ...]
+    """What the block takes from the streams."""
+    weight_key: str = field(default="")
+    """Blocks with equal keys share weights; by default place and kind."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "args", tuple(sorted(dict(self.args).items())))
+        if not self.weight_key:
+            object.__setattr__(self, "weight_key", f"{self.name}/{self.kind}")
+
+    @property
+    def writes(self) -> tuple[Port, ...]:
+        """What the block gives back to the streams."""
+        return block_class(self.kind).writes(self.reads, **dict(self.args))
+
+    @property
+    def cost_key(self) -> str:
+        """Row key of a hardware profile: kind, arguments and input shapes, but not the place."""
+        args = "".join(f" {name}={value}" for name, value in self.args)
+        return f"{self.kind}{args} @ {' '.join(map(str, self.reads))}"
+
+    def build(self) -> Block:
+        """A new block with freshly initialised weights."""
+        return block_class(self.kind)(self.reads, **dict(self.args))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "args": dict(self.args),
+            "reads": [port.to_json() for port in self.reads],
+            "weight_key": self.weight_key,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "BlockSpec":
+        return cls(
+            name=data["name"],
+            kind=data["kind"],
+            args=tuple(data["args"].items()),
+            reads=tuple(Port.from_json(port) for port in data["reads"]),
+            weight_key=data["weight_key"],
+        )
+
+
+class Network(nn.Module):
+    """Blocks in sequence; `forward` maps images (B, C, H, W) to what the last block writes, as a rule logits (B, classes)."""
+
+    def __init__(self, specs: Iterable[BlockSpec], blocks: Iterable[nn.Module]):
+        super().__init__()
+        self.specs = tuple(specs)
+        check_chain(self.specs)
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        streams = {self.specs[0].reads[0].stream: x_BCHW}
+        for spec, block in zip(self.specs, self.blocks, strict=True):
+            run_block(spec, block, streams)
+        return streams[self.specs[-1].writes[0].stream]
+
+    def deploy(self) -> "Network":
+        """The inference form of every block, as a new network in eval mode with equal outputs; this one is left as it is."""
+        return Network(self.specs, [copy.deepcopy(block).eval().deploy() for block in self.blocks]).eval()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one image: (C, H, W)."""
+        return self.specs[0].reads[0].shape
+
+
+def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor]) -> None:
+    """Run one block on the streams it reads and store what it writes."""
+    out = block(*(streams[port.stream] for port in spec.reads))
+    outs = out if isinstance(out, tuple) else (out,)
+    streams.update(zip((port.stream for port in spec.writes), outs, strict=True))
+
+
+def build_network(specs: Iterable[BlockSpec]) -> Network:
+    """A network of freshly initialised blocks."""
+    specs = tuple(specs)
+    return Network(specs, [spec.build() for spec in specs])
+
+
+def check_chain(specs: tuple[BlockSpec, ...]) -> None:
+    """SpaceError when a block reads what no earlier block wrote, or in another layout or shape."""
+    streams = {port.stream: port for port in specs[0].reads}
+    for spec in specs:
+        for port in spec.reads:
+            if streams.get(port.stream) != port:
+                found = streams.get(port.stream, "nothing")
+                raise SpaceError(f"block '{spec.name}' reads {port} but finds {found}; neighbours must agree")
+        streams.update((port.stream, port) for port in spec.writes)
