@@ -1,0 +1,94 @@
+"""ONNX Runtime on the processor."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from hardware_profiles.errors import ProfileError
+from hardware_profiles.runtimes.runtime import Runtime, Session
+
+_ORT_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NoModel,
+    ort_errors.NoSuchFile,
+    ort_errors.NotFound,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+"""ONNX Runtime's exceptions have no common base class below Exception."""
+
+
+class OnnxRuntime(Runtime):
+    """ONNX Runtime's default CPU provider with all graph optimisations."""
+
+    name = "onnxruntime"
+    version = ort.__version__
+    precisions = ("fp32", "int8", "int8-dynamic")
+
+    def __init__(self, *, num_threads: int = 1) -> None:
+        if num_threads < 1:
+            raise ProfileError(f"num_threads={num_threads} must be at least 1; give the threads one run may use")
+        self.num_threads = num_threads
+
+    def load(self, model: bytes | str | Path) -> Session:
+        if not isinstance(model, bytes) and not Path(model).is_file():
+            raise ProfileError(f"no model file {str(model)!r}; export the model first")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.num_threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3  # errors only; warnings about unused initialisers would break the progress bar
+        source = model if isinstance(model, bytes) else str(model)
+        try:
+            return OnnxSession(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+        except _ORT_ERRORS as error:
+            what = "the model" if isinstance(model, bytes) else f"model file {str(model)!r}"
+            raise ProfileError(f"ONNX Runtime {self.version} refuses {what}: {_one_line(error)}") from error
+
+
+class OnnxSession(Session):
+    """A model loaded by `OnnxRuntime`."""
+
+    def __init__(self, inference: ort.InferenceSession) -> None:
+        self._inference = inference
+        self._input_names = [node.name for node in inference.get_inputs()]
+        self._output_names = [node.name for node in inference.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        self._check_names(inputs)
+        try:
+            return list(self._inference.run(self._output_names, dict(inputs)))
+        except _ORT_ERRORS as error:
+            raise ProfileError(f"the model can't run on these inputs: {_one_line(error)}") from error
+
+    def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
+        # Bound inputs and outputs: 2.6 us a call for an empty model, against 5.0 us for `run` with a ready feed
+        # (and 37 us for run_with_ort_values); version 1.32, one thread, median of 40 x 50 calls.
+        self.run(inputs)
+        bound = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        binding = self._inference.io_binding()
+        for name, value in bound.items():
+            binding.bind_cpu_input(name, value)
+        for name in self._output_names:
+            binding.bind_output(name)
+        run_with_iobinding = self._inference.run_with_iobinding
+
+        def run_bound(_alive: object = bound) -> None:  # the binding points into these arrays without owning them
+            run_with_iobinding(binding)
+
+        return run_bound
+
+    def _check_names(self, inputs: Mapping[str, np.ndarray]) -> None:
+        if set(inputs) != set(self._input_names):
+            raise ProfileError(f"inputs {sorted(inputs)} don't fit; the model takes {sorted(self._input_names)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

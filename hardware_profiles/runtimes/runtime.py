@@ -1,0 +1,50 @@
+"""The interface of a runtime."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+class Session(ABC):
+    """A model that a runtime has loaded and optimised."""
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The model's outputs, in its order.
+
+        Raises:
+            ProfileError: names, shapes or types aren't those of the model's inputs.
+        """
+
+    @abstractmethod
+    def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
+        """A callable that runs the model on `inputs` with as little around it as the runtime allows, for timing.
+
+        What it returns is unspecified. Raises what `run` raises, before anything is timed.
+        """
+
+
+class Runtime(ABC):
+    """Loads ONNX models on this device; final classes take `num_threads` only."""
+
+    name: str
+    """The name in `RUNTIMES`, or whatever identifies it in a profile."""
+    version: str
+    """The version of the library behind it."""
+    precisions: tuple[str, ...]
+    """Names of the precisions a block may have here."""
+    num_threads: int
+    """Threads one run may use."""
+
+    @abstractmethod
+    def __init__(self, *, num_threads: int = 1) -> None: ...
+
+    @abstractmethod
+    def load(self, model: bytes | str | Path) -> Session:
+        """Load an ONNX model from its bytes or its file.
+
+        Raises:
+            ProfileError: the file is missing, or the runtime refuses the model.
+        """
