@@ -44,6 +44,10 @@ class WeightMap:
     central: tuple[int, ...] = ()
     """Logical axes that are cut around their centre (kernels); all others are cut from the start."""
 
+    def initial(self, parameter: torch.Tensor) -> torch.Tensor:
+        """A freshly initialised parameter as shared tensor, in logical shape."""
+        return parameter.detach().reshape(self.logical)
+
     def window(self, shared_logical: tuple[int, ...]) -> tuple[slice, ...]:
         """The slice of a shared tensor of that logical shape."""
         pairs = zip(shared_logical, self.logical, strict=True)

@@ -1,0 +1,152 @@
+"""The supernet: a store of shared weights from which every sub-network is gathered, and to which its gradients are scattered.
+
+Sub-networks are ordinary modules made of ordinary layers. All shared tensors live in one flat buffer, and so do their gradients.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nas.errors import UserError
+from search_spaces import Architecture, BlockSpec, Network, SearchSpace
+from search_spaces.blocks import Block, WeightMap
+
+
+class _Link(NamedTuple):
+    """One parameter of a block and the shared tensor that it is cut from."""
+
+    parameter: nn.Parameter
+    key: str
+    weight_map: WeightMap
+    cut: torch.Tensor | None
+    """The slice of the shared tensor, as a view; None where the map is not a slice."""
+    grad_cut: torch.Tensor | None
+    """The same slice of the shared gradient."""
+
+    @property
+    def logical(self) -> torch.Tensor:
+        return self.parameter.view(self.weight_map.logical)
+
+
+class Supernet(nn.Module):
+    """Shared parameters for every block of a space, each as large as the largest block needs it.
+
+    `shared` maps `<weight key>/<parameter name>` to parameters in their logical shapes.
+    """
+
+    def __init__(self, space: SearchSpace):
+        super().__init__()
+        self.space = space
+        initial = _largest_parameters(space.block_specs())
+        self.flat = torch.cat([tensor.flatten() for tensor in initial.values()])
+        self.flat_grad = torch.zeros_like(self.flat)
+        shapes = {key: tensor.shape for key, tensor in initial.items()}
+        self.shared = {key: nn.Parameter(view) for key, view in _views(self.flat, shapes)}
+        self._grads = dict(_views(self.flat_grad, shapes))
+        for key, parameter in self.shared.items():
+            self.register_parameter(key.replace(".", ":"), parameter)
+        self._links: WeakKeyDictionary[nn.Module, list[_Link]] = WeakKeyDictionary()
+        self._workspace = lru_cache(maxsize=512)(self._linked_block)
+
+    def subnet(self, architecture: Architecture) -> Network:
+        """A sub-network to use at once: sub-networks made by later calls may reuse its modules."""
+        specs = self.space.blocks(architecture)
+        return self._gather(Network(specs, [self._workspace(spec) for spec in specs]))
+
+    def extract(self, architecture: Architecture) -> Network:
+        """A plain network of its own with a copy of its weights; its batch-norm statistics are still to be calibrated."""
+        specs = self.space.blocks(architecture)
+        return self._gather(Network(specs, [self._linked_block(spec) for spec in specs]))
+
+    @torch.no_grad()
+    def scatter(self, network: Network) -> None:
+        """Add a sub-network's gradients to the shared ones and clear them. `network` comes from `subnet` or `extract`."""
+        gradients, targets = [], []
+        for link in self._links_of(network):
+            if link.parameter.grad is None:
+                continue
+            gradient = link.parameter.grad.view(link.weight_map.logical)
+            self.shared[link.key].grad = self._grads[link.key]
+            if link.grad_cut is None:
+                link.weight_map.scatter(gradient, self._grads[link.key])
+            else:
+                gradients.append(gradient)
+                targets.append(link.grad_cut)
+            link.parameter.grad = None
+        torch._foreach_add_(targets, gradients)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear all gradients. A shared tensor that no sub-network of a step used keeps none, so that an optimizer skips it."""
+        self.flat_grad.zero_()
+        for parameter in self.shared.values():
+            parameter.grad = None
+
+    def save(self, path: Path) -> None:
+        """Write the shared weights as safetensors, whole or not at all."""
+        part = path.with_name(path.name + ".part")
+        save_file({key: parameter.detach() for key, parameter in self.shared.items()}, part)
+        part.replace(path)
+
+    @torch.no_grad()
+    def load(self, path: Path) -> None:
+        """Read shared weights; UserError when the file is not whole or is of another space."""
+        try:
+            weights = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"supernet '{path}' can't be read ({error}); remove it and train again") from None
+        wanted = {key: tuple(parameter.shape) for key, parameter in self.shared.items()}
+        if wanted != {key: tuple(tensor.shape) for key, tensor in weights.items()}:
+            raise UserError(f"supernet '{path}' is not of the search space '{self.space.name}' as it is now; train again")
+        for key, parameter in self.shared.items():
+            parameter.copy_(weights[key])
+
+    @torch.no_grad()
+    def _gather(self, network: Network) -> Network:
+        links = list(self._links_of(network))
+        sliced = [(link.logical, link.cut) for link in links if link.cut is not None]
+        torch._foreach_copy_([target for target, _ in sliced], [cut for _, cut in sliced])
+        for link in links:
+            if link.cut is None:
+                link.logical.copy_(link.weight_map.gather(self.shared[link.key]))
+        return network
+
+    def _links_of(self, network: Network) -> Iterator[_Link]:
+        return itertools.chain.from_iterable(self._links[block] for block in network.blocks)
+
+    def _linked_block(self, spec: BlockSpec) -> Block:
+        block, links = spec.build(), []
+        maps = block.weight_maps()
+        for name, parameter in block.named_parameters():
+            key, cut, grad_cut = f"{spec.weight_key}/{name}", None, None
+            if type(maps[name]) is WeightMap:
+                window = maps[name].window(tuple(self.shared[key].shape))
+                cut, grad_cut = self.shared[key].detach()[window], self._grads[key][window]
+            links.append(_Link(parameter, key, maps[name], cut, grad_cut))
+        self._links[block] = links
+        return block
+
+
+def _views(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:
+    pieces = flat.split([shape.numel() for shape in shapes.values()])
+    return ((key, piece.view(shape)) for (key, shape), piece in zip(shapes.items(), pieces, strict=True))
+
+
+def _largest_parameters(specs: Iterable[BlockSpec]) -> dict[str, torch.Tensor]:
+    """Freshly initialised shared tensors in logical shape: the largest along every axis that any block with the key needs."""
+    largest: dict[str, torch.Tensor] = {}
+    for spec in specs:
+        block = spec.build()
+        maps = block.weight_maps()
+        for name, parameter in block.named_parameters():
+            key, tensor = f"{spec.weight_key}/{name}", maps[name].initial(parameter)
+            if key not in largest or tensor.numel() > largest[key].numel():
+                largest[key] = tensor
+    return largest
