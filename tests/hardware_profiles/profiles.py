@@ -1,0 +1,39 @@
+"""Profiles made up for tests."""
+
+from hardware_profiles.device import DeviceInfo
+from hardware_profiles.profile import BlockRow, HardwareProfile, NetworkRow
+
+DEVICE = DeviceInfo(processor="Test CPU", flags=("avx2",), num_cores=2, memory_gb=8.0, platform="Linux 6.0 x86_64")
+
+
+def make_profile(
+    *,
+    name: str = "test-device",
+    space: str = "test-space",
+    latency_ms: dict[tuple[str, str], float] | None = None,
+    networks: tuple[NetworkRow, ...] = (),
+    call_overhead_ms: float = 0.01,
+) -> HardwareProfile:
+    """A profile with the given rows; two blocks in two precisions by default."""
+    costs = latency_ms or {("a", "fp32"): 1.0, ("a", "int8"): 0.5, ("b", "fp32"): 2.0, ("b", "int8"): 2.5}
+    return HardwareProfile(
+        name=name,
+        device=DEVICE,
+        runtime="onnxruntime",
+        runtime_version="1.0",
+        num_threads=1,
+        batch_size=1,
+        date="2026-01-01",
+        space=space,
+        space_fingerprint="0123456789abcdef",
+        precisions=("fp32", "int8", "int8-dynamic"),
+        call_overhead_ms=call_overhead_ms,
+        rows=tuple(
+            BlockRow(key=key, precision=precision, latency_ms=cost, spread_pct=1.0, num_runs=100)
+            for (key, precision), cost in costs.items()
+        ),
+        networks=networks,
+        held_out={"mape_pct": 3.5, "kendall": 0.9},
+        seconds=12.5,
+        versions={"onnx": "1.0"},
+    )
