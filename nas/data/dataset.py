@@ -1,0 +1,126 @@
+"""What every stage after loading sees: three splits of equally sized images with labels.
+
+Axes: B images, C channels (1 grey, 3 RGB), H height, W width.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+_STATISTICS_CHUNK = 4096
+"""Images whose pixels are counted at once, to bound memory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """Images and their labels, in one order."""
+
+    images_BCHW: Tensor
+    """uint8 pixels, contiguous."""
+    labels_B: Tensor
+    """int64 class indices."""
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images_BCHW.shape)
+        if self.images_BCHW.dtype != torch.uint8 or len(shape) != 4:
+            raise ValueError(f"images are {self.images_BCHW.dtype} {shape}; uint8 [B, C, H, W] is expected")
+        if self.labels_B.dtype != torch.int64 or tuple(self.labels_B.shape) != shape[:1]:
+            raise ValueError(
+                f"labels are {self.labels_B.dtype} {tuple(self.labels_B.shape)} for {shape[0]} images; "
+                "int64 [B] is expected"
+            )
+
+    def __len__(self) -> int:
+        return self.labels_B.shape[0]
+
+    def se_pct(self, accuracy_pct: float) -> float:
+        """Standard error of an accuracy measured on this split, in percentage points (binomial)."""
+        share = accuracy_pct / 100
+        return 100 * math.sqrt(share * (1 - share) / len(self))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageData:
+    """A data set, decoded and split. Two are the same data when their fingerprints are equal."""
+
+    name: str
+    train: Split
+    validation: Split
+    """Cut from the training data; the only split a search sees."""
+    test: Split
+    """Reported last; it chooses nothing."""
+    class_names: tuple[str, ...]
+    content_size: int
+    """Side the picture itself is resized to; zeros pad it to `image_size` (`nas.preprocess.fit_image`)."""
+
+    def __post_init__(self) -> None:
+        shape = self.train.images_BCHW.shape[1:]
+        for name, split in self.splits.items():
+            if split.images_BCHW.shape[1:] != shape or shape[1] != shape[2] or shape[0] not in (1, 3):
+                raise ValueError(
+                    f"{name} images of {self.name} are {tuple(split.images_BCHW.shape[1:])}, training images "
+                    f"{tuple(shape)}; all must be [1 or 3, size, size]"
+                )
+            if len(split) == 0:
+                raise ValueError(f"the {name} split of {self.name} is empty; give it images")
+            low, high = int(split.labels_B.min()), int(split.labels_B.max())
+            if low < 0 or high >= self.num_classes:
+                raise ValueError(
+                    f"{name} labels of {self.name} are {low}..{high}; "
+                    f"{self.num_classes} classes allow 0..{self.num_classes - 1}"
+                )
+        if not 0 < self.content_size <= self.image_size:
+            raise ValueError(f"content_size {self.content_size} must be within 1..{self.image_size}")
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def num_channels(self) -> int:
+        return self.train.images_BCHW.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.train.images_BCHW.shape[2]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel over the training split, pixels scaled to 0-1."""
+        return self._statistics[0]
+
+    @cached_property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel, likewise; at least one grey level, so dividing is safe."""
+        return self._statistics[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 over class names and the pixels and labels of each split."""
+        digest = hashlib.sha256(json.dumps([self.class_names, self.content_size]).encode())
+        for name, split in self.splits.items():
+            digest.update(f"{name} {tuple(split.images_BCHW.shape)}".encode())
+            digest.update(split.images_BCHW.contiguous().numpy())
+            digest.update(split.labels_B.contiguous().numpy())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        counts = torch.zeros(self.num_channels, 256, dtype=torch.int64)
+        for chunk_BCHW in self.train.images_BCHW.split(_STATISTICS_CHUNK):
+            for channel in range(self.num_channels):
+                counts[channel] += torch.bincount(chunk_BCHW[:, channel].flatten(), minlength=256)
+        shares = counts.double() / counts.sum(1, keepdim=True)
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        means = shares @ levels
+        variances = (shares * (levels - means[:, None]) ** 2).sum(1)
+        return tuple(means.tolist()), tuple(max(value, 1 / 255) for value in variances.sqrt().tolist())
