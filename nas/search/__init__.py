@@ -1,0 +1,28 @@
+"""Multi-objective search over any list of choices; it needs no supernet.
+
+from nas.search import Objective, optimize
+frame = optimize(evaluate, choices, objectives=[Objective("error_pct"), Objective("latency_ms")], num_evaluations=100)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from nas.search.objectives import Constraint, Objective, parse_constraint
+
+if TYPE_CHECKING:
+    from nas.search.loop import optimize
+    from nas.search.study import Study
+
+__all__ = ["Constraint", "Objective", "Study", "optimize", "parse_constraint"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs optuna, pymoo and scikit-learn on first use."""
+    if name == "optimize":
+        from nas.search.loop import optimize
+
+        return optimize
+    if name == "Study":
+        from nas.search.study import Study
+
+        return Study
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

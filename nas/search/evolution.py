@@ -1,0 +1,125 @@
+"""NSGA-II over vectors of gene indices (pymoo), for objectives that are computed many at a time.
+
+Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.mutation import Mutation
+from pymoo.core.problem import Problem
+from pymoo.core.repair import Repair
+from pymoo.operators.crossover.ux import UniformCrossover
+
+from nas.search.problem import SearchProblem
+
+Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From N vectors to N x M costs and N x K constraint violations (kept where <= 0)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Everything an evolution looked at: distinct canonical vectors, their costs and violations."""
+
+    vectors: np.ndarray
+    costs: np.ndarray
+    violations: np.ndarray
+
+
+def evolve(
+    problem: SearchProblem,
+    score: Score,
+    *,
+    start: np.ndarray,
+    rng: np.random.Generator,
+    population_size: int = 100,
+    num_generations: int = 40,
+) -> Pool:
+    """Minimise `score` from a population that holds `start` (canonical vectors, distinct)."""
+    recorded = _Recorder(problem, score)
+    algorithm = NSGA2(
+        pop_size=population_size,
+        sampling=start,
+        crossover=UniformCrossover(prob=0.9),
+        mutation=GeneReset(problem.sizes),
+        repair=_Canonical(problem),
+    )
+    algorithm.setup(recorded, seed=int(rng.integers(2**31)), termination=("n_gen", num_generations))
+    while algorithm.has_next():
+        algorithm.next()
+    return recorded.pool()
+
+
+class GeneReset(Mutation):
+    """Gives each gene another of its values with probability 1 / (number of genes), and at least one gene always.
+
+    pymoo's own `PM(prob=p)` would mutate a share p of the individuals, and an integer gene seldom leaves its value.
+    """
+
+    def __init__(self, sizes: np.ndarray) -> None:
+        super().__init__(prob=1.0)
+        self.sizes = sizes
+
+    def _do(
+        self, problem: Any, X: np.ndarray, *args: Any, random_state: np.random.Generator, **kwargs: Any
+    ) -> np.ndarray:
+        return mutate(np.asarray(X, np.int64), self.sizes, rng=random_state)
+
+
+def mutate(vectors: np.ndarray, sizes: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Each gene of each vector differs with probability 1 / (number of genes that can), one gene of each always."""
+    free = np.flatnonzero(sizes > 1)
+    if len(free) == 0:
+        return vectors
+    num = len(vectors)
+    chosen = rng.random((num, len(free))) < 1 / len(free)
+    chosen[np.arange(num), rng.integers(0, len(free), num)] = True
+    steps = 1 + (rng.random((num, len(free))) * (sizes[free] - 1)).astype(np.int64)
+    mutated = vectors.copy()
+    mutated[:, free] = (vectors[:, free] + np.where(chosen, steps, 0)) % sizes[free]
+    return mutated
+
+
+class _Canonical(Repair):
+    """Offspring in canonical form, so that equal networks are seen to be equal."""
+
+    def __init__(self, problem: SearchProblem) -> None:
+        super().__init__()
+        self.problem = problem
+
+    def _do(self, problem: Any, X: np.ndarray, **kwargs: Any) -> np.ndarray:
+        return self.problem.canonicalise(np.asarray(X, np.int64))
+
+
+class _Recorder(Problem):
+    """The pymoo problem; keeps what it evaluated."""
+
+    def __init__(self, problem: SearchProblem, score: Score) -> None:
+        costs, excess = score(problem.canonicalise(np.zeros((1, len(problem.sizes)), np.int64)))
+        super().__init__(
+            n_var=len(problem.sizes),
+            n_obj=costs.shape[1],
+            n_ieq_constr=excess.shape[1],
+            xl=np.zeros_like(problem.sizes),
+            xu=problem.sizes - 1,
+            vtype=int,
+        )
+        self._score = score
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def _evaluate(self, x: np.ndarray, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        vectors = np.asarray(x, np.int64)
+        costs, excess = self._score(vectors)
+        self._seen.append((vectors, costs, excess))
+        out["F"] = costs
+        if excess.shape[1]:
+            out["G"] = excess
+
+    def pool(self) -> Pool:
+        vectors, costs, excess = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
+        _, first = np.unique(vectors, axis=0, return_index=True)
+        first.sort()
+        return Pool(vectors=vectors[first], costs=costs[first], violations=excess[first])

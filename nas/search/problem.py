@@ -1,0 +1,145 @@
+"""The problem a searcher sees: choices, objectives, constraints, and what can be computed without measuring."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from nas.errors import UserError
+from nas.search.objectives import Constraint, Objective, check_name
+from search_spaces.space import Choice, GeneValue, Genotype
+
+CheapColumns = Callable[[list[Genotype]], Mapping[str, np.ndarray]]
+"""From N genotypes to columns of N numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchProblem:
+    """Vectors are genotypes as numbers: N x (number of choices) integers, each the index of a value of its choice."""
+
+    choices: tuple[Choice, ...]
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...] = ()
+    """On objectives, or on further columns that `cheap` computes."""
+    canonical: Callable[[Genotype], Genotype] | None = None
+    """Maps genotypes of equal networks to one genotype."""
+    cheap: CheapColumns | None = None
+    """Computes every objective that is not expensive, and perhaps more columns."""
+    initial: tuple[Genotype, ...] = ()
+    """Genotypes to measure first, such as the smallest and largest network."""
+
+    def __post_init__(self) -> None:
+        _check_distinct("choice", [c.name for c in self.choices])
+        _check_distinct("objective", [o.name for o in self.objectives])
+        if not self.choices:
+            raise UserError("a search needs at least one choice; give a Choice with its values")
+        if len(self.objectives) < 2:
+            raise UserError(f"a search needs two or more objectives, not {len(self.objectives)}; add one, such as macs")
+        for objective in self.objectives:
+            if not objective.expensive and objective.name not in self.cheap_names:
+                raise UserError(f"objective {objective.name!r} is declared cheap, but `cheap` gives no such column")
+        for constraint in self.constraints:
+            known = [o.name for o in self.objectives] + [n for n in self.cheap_names if n not in self._objective_names]
+            check_name(constraint.objective, known, kind="objective")
+        for genotype in self.initial:
+            self.encode([genotype])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """Number of values of each choice."""
+        return np.array([len(c.values) for c in self.choices])
+
+    @cached_property
+    def num_raw(self) -> int:
+        """Number of genotypes, equal networks counted as often as they occur."""
+        return math.prod(len(c.values) for c in self.choices)
+
+    @cached_property
+    def cheap_names(self) -> tuple[str, ...]:
+        """Columns that `cheap` computes."""
+        if self.cheap is None:
+            return ()
+        first = {c.name: c.values[0] for c in self.choices}
+        return tuple(self.cheap([first if self.canonical is None else self.canonical(first)]))
+
+    @property
+    def expensive(self) -> tuple[Objective, ...]:
+        return tuple(o for o in self.objectives if o.expensive)
+
+    @property
+    def cheap_constraints(self) -> tuple[Constraint, ...]:
+        """Those that can be checked without a measurement."""
+        return tuple(c for c in self.constraints if c.objective in self.cheap_names)
+
+    def encode(self, genotypes: Sequence[Mapping[str, GeneValue]]) -> np.ndarray:
+        """Vectors of `genotypes`. Raises `UserError` where a gene is missing or has a value that is not on offer."""
+        vectors = np.empty((len(genotypes), len(self.choices)), np.int64)
+        for row, genotype in enumerate(genotypes):
+            for column, choice in enumerate(self.choices):
+                if choice.name not in genotype:
+                    raise UserError(f"a genotype lacks the gene {choice.name!r}; every choice needs a value")
+                value = genotype[choice.name]
+                if value not in self._positions[column]:
+                    raise UserError(f"gene {choice.name!r} is {value!r}, but must be one of {list(choice.values)}")
+                vectors[row, column] = self._positions[column][value]
+        return vectors
+
+    def decode(self, vectors: np.ndarray) -> list[Genotype]:
+        """Genotypes of `vectors`, with the values of the choices as they were given."""
+        names = [c.name for c in self.choices]
+        values = [c.values for c in self.choices]
+        return [
+            {name: options[i] for name, options, i in zip(names, values, row, strict=True)} for row in vectors.tolist()
+        ]
+
+    def canonicalise(self, vectors: np.ndarray) -> np.ndarray:
+        """Canonical form of each of `vectors`."""
+        if self.canonical is None or len(vectors) == 0:
+            return vectors
+        return self.encode([self.canonical(g) for g in self.decode(vectors)])
+
+    def compute_cheap(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of `cheap` for N `vectors`, N numbers each."""
+        if self.cheap is None:
+            return {}
+        if len(vectors) == 0:
+            return {name: np.zeros(0) for name in self.cheap_names}
+        return {name: np.asarray(v, float) for name, v in self.cheap(self.decode(vectors)).items()}
+
+    def enumerate(self) -> np.ndarray:
+        """All distinct canonical vectors. Only sensible where `num_raw` is small."""
+        return self._enumerated
+
+    @property
+    def _objective_names(self) -> set[str]:
+        return {o.name for o in self.objectives}
+
+    @cached_property
+    def _positions(self) -> list[dict[GeneValue, int]]:
+        return [{value: i for i, value in enumerate(c.values)} for c in self.choices]
+
+    @cached_property
+    def _enumerated(self) -> np.ndarray:
+        vectors = np.array(list(product(*(range(n) for n in self.sizes))), np.int64)
+        return distinct(self.canonicalise(vectors))
+
+
+def distinct(vectors: np.ndarray) -> np.ndarray:
+    """`vectors` without repeated rows, in order of first occurrence."""
+    _, first = np.unique(vectors, axis=0, return_index=True)
+    return vectors[np.sort(first)]
+
+
+def outside(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mask of the rows of `vectors` that are no row of `known`."""
+    seen = {row.tobytes() for row in np.ascontiguousarray(known, np.int64)}
+    return np.array([row.tobytes() not in seen for row in np.ascontiguousarray(vectors, np.int64)], bool)
+
+
+def _check_distinct(kind: str, names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"{kind} {twice[0]!r} is given twice; names must be distinct")

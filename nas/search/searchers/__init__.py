@@ -1,0 +1,45 @@
+"""Searchers by name, or by dotted path."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from nas.errors import UserError
+from nas.search.searchers.interface import Searcher, Suggestion
+from nas.search.searchers.random_search import RandomSearch
+from search_spaces.errors import unknown_name
+
+__all__ = ["SEARCHERS", "RandomSearch", "Searcher", "Suggestion", "describe_searcher", "get_searcher"]
+
+SEARCHERS: Mapping[str, Callable[[], Searcher]] = {
+    "random": RandomSearch,
+}
+
+
+def get_searcher(searcher: str | Searcher) -> Searcher:
+    """A searcher by name, by dotted path `my_package.search:MySearcher` (called without arguments), or itself.
+
+    Raises `UserError` when there is no such searcher.
+    """
+    if not isinstance(searcher, str):
+        return searcher
+    if searcher in SEARCHERS:
+        return SEARCHERS[searcher]()
+    module, colon, attribute = searcher.partition(":")
+    if not colon:
+        raise UserError(unknown_name("searcher", searcher, SEARCHERS))
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot import searcher {searcher!r} ({error}); write it as package.module:Class") from error
+    return factory()
+
+
+def describe_searcher(searcher: str | Searcher) -> Any:
+    """What the study records of a searcher, as JSON data: its name, or its class and fields."""
+    if isinstance(searcher, str):
+        return searcher
+    kind = type(searcher)
+    fields = asdict(searcher) if is_dataclass(searcher) and not isinstance(searcher, type) else {}
+    return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}

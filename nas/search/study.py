@@ -1,0 +1,281 @@
+"""The study: every measured candidate of a search, in an Optuna storage, written as it happens."""
+
+import json
+import socket
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from nas.errors import UserError
+from nas.search.objectives import Constraint, Objective
+from search_spaces.space import Choice, Genotype
+
+_STUDY_NAME = "search"
+_SETTINGS, _EXTRAS, _PREDICTED, _PREDICTED_STD = "settings", "extra", "predicted", "predicted_std"
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One evaluated candidate."""
+
+    index: int
+    """Place in the order of evaluation, from 0."""
+    batch: int
+    genotype: Genotype
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Objective name -> value; empty when the evaluation failed."""
+    extras: Mapping[str, float] = field(default_factory=dict)
+    """Further columns that were measured or computed."""
+    predicted: Mapping[str, float] = field(default_factory=dict)
+    """Objective name -> value expected before the measurement."""
+    predicted_std: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long the evaluation took."""
+    host: str = field(default_factory=socket.gethostname)
+    reason: str = ""
+    """Why the evaluation failed; empty when it did not."""
+
+    @property
+    def state(self) -> str:
+        return "failed" if self.reason else "complete"
+
+
+class Study:
+    """Rows in an Optuna study. `open` starts or continues one, `load` reads one."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        *,
+        where: str,
+        choices: Sequence[Choice],
+        objectives: Sequence[Objective],
+        constraints: Sequence[Constraint] = (),
+    ) -> None:
+        self.where = where
+        self.choices = tuple(choices)
+        self.objectives = tuple(objectives)
+        self.constraints = tuple(constraints)
+        self._study = study
+        self._distributions = {c.name: CategoricalDistribution(tuple(c.values)) for c in choices}
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | None,
+        choices: Sequence[Choice],
+        objectives: Sequence[Objective],
+        settings: Mapping[str, Any],
+        *,
+        constraints: Sequence[Constraint] = (),
+    ) -> "Study":
+        """Start a study, or continue the one that is there.
+
+        Args:
+            path: file of an SQLite database, a storage URL such as `postgresql://...`, or None for memory only.
+            choices: the genes.
+            objectives: what is measured.
+            settings: JSON data that decide the rows, such as the seed and the hashes of the inputs; not the number of
+                evaluations, which may grow.
+            constraints: recorded with each row for Optuna's tools.
+
+        Raises:
+            UserError: the file is no study, or one that was started with other settings.
+        """
+        given = _as_json(choices, objectives, constraints, settings)
+        where = "memory" if path is None else str(path)
+        with _storage_errors(where):
+            if path is not None and "://" not in where:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            study = optuna.create_study(
+                storage=_storage(path),
+                study_name=_STUDY_NAME,
+                directions=["maximize" if o.maximize else "minimize" for o in objectives],
+                load_if_exists=True,
+            )
+            stored = study.user_attrs.get(_SETTINGS)
+            if stored is None and not study.get_trials(deepcopy=False):
+                study.set_user_attr(_SETTINGS, given)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", ExperimentalWarning)
+                    study.set_metric_names([o.name for o in objectives])
+                stored = given
+        _refuse_other_settings(stored, given, where=where)
+        return cls(study, where=where, choices=choices, objectives=objectives, constraints=constraints)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Study":
+        """Read the study at `path` (file or storage URL), which may still be running."""
+        where = str(path)
+        if "://" not in where and not Path(path).is_file():
+            raise UserError(f"there is no study {where!r}; give the file of a search that has begun")
+        with _storage_errors(where):
+            try:
+                study = optuna.load_study(study_name=_STUDY_NAME, storage=_storage(path))
+            except KeyError:
+                raise _no_study(where) from None
+            stored = study.user_attrs.get(_SETTINGS)
+        if stored is None:
+            raise _no_study(where)
+        return cls(
+            study,
+            where=where,
+            choices=[Choice(name=name, values=tuple(values)) for name, values in stored["choices"].items()],
+            objectives=[Objective(name, **rest) for name, rest in stored["objectives"].items()],
+            constraints=[Constraint(**c) for c in stored["constraints"]],
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decided the rows, choices and objectives included."""
+        return dict(self._study.user_attrs[_SETTINGS])
+
+    def add(self, row: Row) -> None:
+        """Append one row: one insert, durable when this returns."""
+        known = {**row.extras, **row.values}
+        complete = not row.reason
+        attributes: dict[str, Any] = {"index": row.index, "batch": row.batch, "seconds": row.seconds, "host": row.host}
+        for kind, values in ((_EXTRAS, row.extras), (_PREDICTED, row.predicted), (_PREDICTED_STD, row.predicted_std)):
+            attributes |= {f"{kind}:{name}": float(value) for name, value in values.items()}
+        if not complete:
+            attributes["reason"] = row.reason
+        trial = create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.FAIL,
+            values=[float(row.values[o.name]) for o in self.objectives] if complete else None,
+            params=dict(row.genotype),
+            distributions=dict(self._distributions),
+            user_attrs=attributes,
+            constraints={str(c): float(c.violation(known[c.objective])) for c in self.constraints if complete},
+        )
+        with _storage_errors(self.where):
+            self._study.add_trial(trial)
+
+    def rows(self) -> list[Row]:
+        """All rows in order of evaluation."""
+        states = (TrialState.COMPLETE, TrialState.FAIL)
+        with _storage_errors(self.where):
+            trials = self._study.get_trials(deepcopy=False, states=states)
+        return sorted((self._row(trial) for trial in trials if "index" in trial.user_attrs), key=lambda row: row.index)
+
+    def frame(self) -> pd.DataFrame:
+        """All rows in order of evaluation; see `rows_to_frame` for the columns."""
+        return rows_to_frame(self.rows(), choices=self.choices, objectives=self.objectives)
+
+    def _row(self, trial: FrozenTrial) -> Row:
+        attributes = trial.user_attrs
+        values = trial.values if trial.state == TrialState.COMPLETE else None
+        return Row(
+            index=attributes["index"],
+            batch=attributes["batch"],
+            genotype={c.name: trial.params[c.name] for c in self.choices},
+            values=dict(zip([o.name for o in self.objectives], values, strict=True)) if values is not None else {},
+            extras=_of_kind(_EXTRAS, attributes),
+            predicted=_of_kind(_PREDICTED, attributes),
+            predicted_std=_of_kind(_PREDICTED_STD, attributes),
+            seconds=attributes["seconds"],
+            host=attributes["host"],
+            reason=attributes.get("reason", ""),
+        )
+
+
+def rows_to_frame(rows: Sequence[Row], *, choices: Sequence[Choice], objectives: Sequence[Objective]) -> pd.DataFrame:
+    """One line a row: index, batch, state, genes, objectives (NaN where failed), extras, predicted_<objective>,
+    predicted_std_<objective>, seconds, host, reason.
+    """
+    extras = list(dict.fromkeys(name for row in rows for name in row.extras))
+    predicted = [o.name for o in objectives if any(o.name in row.predicted for row in rows)]
+    predicted_std = [o.name for o in objectives if any(o.name in row.predicted_std for row in rows)]
+    columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in rows] for name in ("index", "batch", "state")}
+    columns |= {c.name: [row.genotype[c.name] for row in rows] for c in choices}
+    columns |= {o.name: [row.values.get(o.name, float("nan")) for row in rows] for o in objectives}
+    columns |= {name: [row.extras.get(name, float("nan")) for row in rows] for name in extras}
+    columns |= {f"predicted_{n}": [row.predicted.get(n, float("nan")) for row in rows] for n in predicted}
+    columns |= {f"predicted_std_{n}": [row.predicted_std.get(n, float("nan")) for row in rows] for n in predicted_std}
+    columns |= {name: [getattr(row, name) for row in rows] for name in ("seconds", "host", "reason")}
+    return pd.DataFrame(columns)
+
+
+def _of_kind(kind: str, attributes: Mapping[str, Any]) -> dict[str, float]:
+    return {key.removeprefix(f"{kind}:"): value for key, value in attributes.items() if key.startswith(f"{kind}:")}
+
+
+def _storage(path: str | Path | None) -> str | None:
+    if path is None or "://" in str(path):
+        return None if path is None else str(path)
+    return f"sqlite:///{Path(path).resolve()}"
+
+
+@contextmanager
+def _storage_errors(where: str) -> Iterator[None]:
+    """Turn what a damaged, locked or full storage raises into one line."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError, OSError) as error:
+        cause = error.__cause__ or getattr(error, "orig", None) or error
+        raise UserError(
+            f"the study {where} cannot be used ({_first_line(cause)}); check the disk, or move it away to start anew"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise UserError(f"the study {where} needs the Python package {error.name!r}; install it") from error
+
+
+def _first_line(error: object) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _no_study(where: str) -> UserError:
+    return UserError(f"{where} holds no study of a search; give another path, or move the file away to start anew")
+
+
+def _as_json(
+    choices: Sequence[Choice],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    whole = {
+        **settings,
+        "choices": {c.name: list(c.values) for c in choices},
+        "objectives": {o.name: {k: v for k, v in o.to_json().items() if k != "name"} for o in objectives},
+        "constraints": [{"objective": c.objective, "op": c.op, "bound": c.bound} for c in constraints],
+    }
+    return json.loads(json.dumps(whole))
+
+
+def _refuse_other_settings(stored: dict[str, Any] | None, given: dict[str, Any], *, where: str) -> None:
+    if stored is None:
+        raise _no_study(where)
+    if stored == given and all(list(stored[key]) == list(given[key]) for key in ("choices", "objectives")):
+        return
+    changes = list(_differences(stored, given))
+    shown = ", ".join(changes[:5]) + (f" and {len(changes) - 5} more" if len(changes) > 5 else "")
+    raise UserError(
+        f"the study {where} was started with other settings: {shown or 'the order of choices or objectives'}; "
+        "use the settings it began with, or another path"
+    )
+
+
+def _differences(stored: Any, given: Any, name: str = "") -> Iterator[str]:
+    """What differs, one text a setting: `seed 0, now 1`."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        for key in sorted({*stored, *given}):
+            yield from _differences(stored.get(key), given.get(key), f"{name}.{key}" if name else key)
+    elif stored != given:
+        yield f"{name} {_short(stored)}, now {_short(given)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
