@@ -47,4 +47,5 @@ def _convert(image: Image.Image, num_channels: int) -> Image.Image:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("L" if num_channels == 1 else "RGB")
+    image = image.convert("RGB")  # Lab, for one, has no direct way to grey; grey comes back unchanged
+    return image.convert("L") if num_channels == 1 else image

@@ -109,8 +109,8 @@ class ImageData:
         digest = hashlib.sha256(json.dumps([self.class_names, self.content_size]).encode())
         for name, split in self.splits.items():
             digest.update(f"{name} {tuple(split.images_BCHW.shape)}".encode())
-            digest.update(split.images_BCHW.contiguous().numpy())
-            digest.update(split.labels_B.contiguous().numpy())
+            digest.update(split.images_BCHW.contiguous().numpy().data)
+            digest.update(split.labels_B.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     @cached_property
