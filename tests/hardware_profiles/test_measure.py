@@ -1,0 +1,162 @@
+"""Timing, with a clock that only the timed runs move."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardware_profiles.measure import MAX_LOOPS, MAX_ROUNDS, MIN_SAMPLE_S, LatencyStats, measure, measure_interleaved
+
+
+class FakeClock:
+    """Seconds that pass only when a run says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.slowdown = 1.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class FakeRun:
+    """Takes its scripted durations one after the other, then the last one for ever."""
+
+    def __init__(self, clock: FakeClock, *durations_ms: float, name: str = "", log: list[str] | None = None) -> None:
+        self.clock, self.durations_ms, self.name, self.log = clock, durations_ms, name, log
+        self.num_calls = 0
+
+    def __call__(self) -> None:
+        duration_ms = self.durations_ms[min(self.num_calls, len(self.durations_ms) - 1)]
+        self.clock.now_s += 1e-3 * duration_ms * self.clock.slowdown
+        self.num_calls += 1
+        if self.log is not None:
+            self.log.append(self.name)
+
+
+@given(st.lists(st.floats(0.001, 20), min_size=1, max_size=6))
+def test_steady_runs_are_timed_exactly_and_in_order(durations_ms: list[float]) -> None:
+    clock = FakeClock()
+    stats = measure_interleaved([FakeRun(clock, value) for value in durations_ms], budget_s=0.05, clock=clock)
+    assert [stat.median_ms for stat in stats] == pytest.approx(durations_ms)
+    assert all(stat.spread_pct < 1e-3 for stat in stats)
+
+
+def test_warm_up_runs_are_thrown_away() -> None:
+    clock = FakeClock()
+    run = FakeRun(clock, 50, 40, 30, 20, 1)
+    assert measure(run, num_warmup=5, budget_s=0.3, clock=clock).median_ms == pytest.approx(1)
+
+
+def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
+    clock = FakeClock()
+    run = FakeRun(clock, 0.03)
+    stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
+    num_loops = stats.num_runs // 5
+    assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
+    assert run.num_calls == stats.num_runs + 2
+
+
+def test_median_and_spread_agree_with_numpy() -> None:
+    clock = FakeClock()
+    samples_ms = [3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 2.5]
+    run = FakeRun(clock, 1.0, *samples_ms)
+    stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=7, clock=clock)[0]
+    lower, median, upper = np.percentile(samples_ms, [25, 50, 75])
+    expected = LatencyStats(median_ms=median, spread_pct=100 * (upper - lower) / median, num_runs=7)
+    assert stats.median_ms == pytest.approx(expected.median_ms)
+    assert stats.spread_pct == pytest.approx(expected.spread_pct)
+    assert stats.num_runs == expected.num_runs
+
+
+def test_every_round_takes_one_sample_of_each_run_in_alternating_order() -> None:
+    clock, log = FakeClock(), []
+    runs = [FakeRun(clock, 1, name=name, log=log) for name in "abc"]
+    measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=3, clock=clock)
+    assert "".join(log) == "abc" + "abc" + "cba" + "abc"
+
+
+@given(st.floats(0.02, 1.0), st.integers(1, 8))
+def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s: float, min_rounds: int) -> None:
+    clock = FakeClock()
+    runs = [FakeRun(clock, 3), FakeRun(clock, 7)]
+    stats = measure_interleaved(runs, budget_s=budget_s, num_warmup=2, min_rounds=min_rounds, clock=clock)
+    fewest_s = 0.010 * (2 + min_rounds)
+    assert clock.now_s <= max(budget_s, fewest_s) + 1e-9
+    assert clock.now_s > budget_s - 0.0101
+    assert stats[0].num_runs == stats[1].num_runs >= min_rounds
+
+
+def test_rounds_in_which_the_reference_was_slow_are_dropped() -> None:
+    clock = FakeClock()
+    reference = FakeRun(clock, 1, *[1, 1] * 3, *[1, 2] * 2, *[1, 1] * 4)  # warm-up, then before and after each round
+    run = FakeRun(clock, 4, 4, 4, 4, 9, 9, 4, 4, 4, 4)
+    stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=9, reference=reference, clock=clock)[0]
+    assert stats.num_runs == 7
+    assert stats.spread_pct == pytest.approx(0)
+
+
+@given(st.lists(st.floats(1, 10), min_size=5, max_size=20))
+def test_at_least_half_of_the_rounds_stay(references_ms: list[float]) -> None:
+    clock = FakeClock()
+    reference = FakeRun(clock, 1, *np.repeat(references_ms, 2))
+    stats = measure_interleaved(
+        [FakeRun(clock, 1)],
+        budget_s=0,
+        num_warmup=1,
+        min_rounds=len(references_ms),
+        reference=reference,
+        clock=clock,
+    )
+    assert stats[0].num_runs >= len(references_ms) / 2
+
+
+def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
+    clock = FakeClock()
+
+    class SlowAfter(FakeRun):
+        def __call__(self) -> None:
+            self.clock.slowdown = 1.0 if self.clock.now_s < 0.1 else 1.6
+            super().__call__()
+
+    stats = measure_interleaved([SlowAfter(clock, 2), SlowAfter(clock, 4)], budget_s=0.4, clock=clock)
+    assert stats[1].median_ms / stats[0].median_ms == pytest.approx(2)
+
+
+def test_progress_rises_to_its_total() -> None:
+    clock, calls = FakeClock(), []
+    measure_interleaved(
+        [FakeRun(clock, 5)],
+        budget_s=0.2,
+        progress=lambda done, total, message="": calls.append((done, total, message)),
+        clock=clock,
+    )
+    shares = [done / total for done, total, _ in calls]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(calls) > 5
+
+
+def test_a_clock_that_stands_still_ends_all_the_same() -> None:
+    stats = measure_interleaved([lambda: None], budget_s=0, clock=lambda: 0.0)[0]
+    assert stats == LatencyStats(median_ms=0.0, spread_pct=0.0, num_runs=MAX_ROUNDS * MAX_LOOPS)
+
+
+def test_nothing_to_time_gives_nothing() -> None:
+    assert measure_interleaved([], budget_s=1) == []
+
+
+def test_no_warm_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_warmup=0"):
+        measure(lambda: None, num_warmup=0)
+
+
+def test_the_real_clock_sees_a_run_of_known_length() -> None:
+    def spin() -> None:
+        end_s = time.perf_counter() + 1e-3
+        while time.perf_counter() < end_s:
+            pass
+
+    assert 1 <= measure(spin, budget_s=0.05).median_ms < 1.5
