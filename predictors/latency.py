@@ -20,6 +20,9 @@ MIN_NETWORKS = 3
 MIN_NETWORKS_FOR_FEATURES = 10
 """Fewer than this can't show that anything but the scale differs."""
 
+NEEDED_GAIN = 0.95
+"""The ridge is used when it leaves at most this share of the scale's leave-one-out error: less is luck."""
+
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 """Ridge strengths tried, in networks: a standardised weight is halved when as many networks speak for it."""
 
@@ -152,11 +155,12 @@ def _fit_correction(features_NF: np.ndarray, ratio_N: np.ndarray) -> _Correction
     standard_NF = np.where(informative_F, (features_NF - mean_F) / scale_F, 0.0)
     best_strength = np.inf
     best_error_N = _leave_one_out(standard_NF, ratio_N, np.inf)
+    best_error = NEEDED_GAIN * np.abs(best_error_N).mean()
     if len(ratio_N) >= MIN_NETWORKS_FOR_FEATURES:
         for strength in STRENGTHS:
             error_N = _leave_one_out(standard_NF, ratio_N, strength)
-            if np.abs(error_N).mean() < np.abs(best_error_N).mean():
-                best_strength, best_error_N = strength, error_N
+            if np.abs(error_N).mean() < best_error:
+                best_strength, best_error_N, best_error = strength, error_N, np.abs(error_N).mean()
     intercept, weights_F = _robust_ridge(standard_NF, ratio_N, best_strength)
     lowest, highest = float(ratio_N.min()), float(ratio_N.max())
     return _Correction(
