@@ -17,8 +17,9 @@ MIN_SAMPLE_S = 0.2e-3
 OUTLIER_RATIO = 1.3
 """A round whose reference took more than this times the median reference is dropped."""
 
-MAX_LOOPS = 10_000
+MAX_LOOPS = 1_000
 MAX_ROUNDS = 10_000
+"""Limits that only a clock too coarse for the runs can reach."""
 
 
 class Progress(Protocol):
