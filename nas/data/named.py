@@ -4,6 +4,7 @@ import gzip
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
@@ -31,12 +32,8 @@ def load_fashion_mnist(
     else:
         splits = {}
         for split in ("train", "test"):
-            data = _download(
-                "fashion-mnist",
-                lambda train: FashionMNIST(str(cache_dir), train=train, download=True),
-                split == "train",
-                hint=f"or install the Debian package dataset-fashion-mnist, or put its four .gz files into {folder}",
-            )
+            hint = f"or install the Debian package dataset-fashion-mnist, or put its four .gz files into {folder}"
+            data = _download(FashionMNIST, cache_dir, split, name="fashion-mnist", hint=hint)
             splits[split] = (data.data.numpy()[:, None], data.targets.numpy())
     content_size = FASHION_MNIST_SIZE if FASHION_MNIST_SIZE < image_size <= MAX_PADDED_SIZE else image_size
     names = tuple(FashionMNIST.classes)
@@ -65,12 +62,7 @@ def _load_cifar(
 ) -> DecodedData:
     splits, names = {}, ()
     for split in ("train", "test"):
-        data = _download(
-            name,
-            lambda train: dataset(str(cache_dir), train=train, download=True),
-            split == "train",
-            hint="or give a folder that holds the data",
-        )
+        data = _download(dataset, cache_dir, split, name=name, hint="or give a folder that holds the data")
         splits[split] = (np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)), np.asarray(data.targets))
         names = tuple(data.classes)
     return _fitted(name, splits, names, image_size, num_channels, image_size)
@@ -91,10 +83,10 @@ def _fitted(
     return DecodedData(name=name, splits=fitted, class_names=class_names, content_size=content_size)
 
 
-def _download(name: str, load: Callable, train: bool, *, hint: str):  # type: ignore[no-untyped-def]
+def _download(dataset: Callable[..., Any], cache_dir: Path, split: str, *, name: str, hint: str) -> Any:
     """A torchvision data set; network, disk and checksum errors become the user's."""
     try:
-        return load(train)
+        return dataset(str(cache_dir), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"cannot download {name}: {reason}; connect to the network, {hint}") from error
