@@ -39,18 +39,40 @@ def evolve(
     num_generations: int = 40,
 ) -> Pool:
     """Minimise `score` from a population that holds `start` (canonical vectors, distinct)."""
-    recorded = _Recorder(problem, score)
-    algorithm = NSGA2(
-        pop_size=population_size,
-        sampling=start,
-        crossover=UniformCrossover(prob=0.9),
-        mutation=GeneReset(problem.sizes),
-        repair=_Canonical(problem),
-    )
+    costs, excess = score(start[:1])
+    recorded = _Recorder(problem, score, num_objectives=costs.shape[1], num_constraints=excess.shape[1])
+    algorithm = _nsga2(problem, start=start, population_size=population_size, num_offspring=population_size)
     algorithm.setup(recorded, seed=int(rng.integers(2**31)), termination=("n_gen", num_generations))
     while algorithm.has_next():
         algorithm.next()
     return recorded.pool()
+
+
+def breed(
+    problem: SearchProblem,
+    parents: np.ndarray,
+    costs: np.ndarray,
+    excess: np.ndarray,
+    *,
+    num: int,
+    rng: np.random.Generator,
+    population_size: int,
+) -> np.ndarray:
+    """`num` offspring of the best `population_size` of `parents` (N distinct vectors), whose scores are known."""
+    rows = {vector.tobytes(): row for row, vector in enumerate(np.ascontiguousarray(parents, np.int64))}
+
+    def score(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [rows[vector.tobytes()] for vector in np.ascontiguousarray(vectors, np.int64)]
+        return costs[found], excess[found]
+
+    recorded = _Recorder(problem, score, num_objectives=costs.shape[1], num_constraints=excess.shape[1])
+    algorithm = _nsga2(problem, start=parents, population_size=population_size, num_offspring=num)
+    algorithm.setup(recorded, seed=int(rng.integers(2**31)))
+    algorithm.next()
+    algorithm.pop = algorithm.survival.do(
+        recorded, algorithm.pop, n_survive=population_size, random_state=algorithm.random_state, algorithm=algorithm
+    )
+    return np.asarray(algorithm.ask().get("X"), np.int64)
 
 
 class GeneReset(Mutation):
@@ -83,6 +105,17 @@ def mutate(vectors: np.ndarray, sizes: np.ndarray, *, rng: np.random.Generator) 
     return mutated
 
 
+def _nsga2(problem: SearchProblem, *, start: np.ndarray, population_size: int, num_offspring: int) -> NSGA2:
+    return NSGA2(
+        pop_size=population_size,
+        n_offsprings=num_offspring,
+        sampling=start,
+        crossover=UniformCrossover(prob=0.9),
+        mutation=GeneReset(problem.sizes),
+        repair=_Canonical(problem),
+    )
+
+
 class _Canonical(Repair):
     """Offspring in canonical form, so that equal networks are seen to be equal."""
 
@@ -97,12 +130,11 @@ class _Canonical(Repair):
 class _Recorder(Problem):
     """The pymoo problem; keeps what it evaluated."""
 
-    def __init__(self, problem: SearchProblem, score: Score) -> None:
-        costs, excess = score(problem.canonicalise(np.zeros((1, len(problem.sizes)), np.int64)))
+    def __init__(self, problem: SearchProblem, score: Score, *, num_objectives: int, num_constraints: int) -> None:
         super().__init__(
             n_var=len(problem.sizes),
-            n_obj=costs.shape[1],
-            n_ieq_constr=excess.shape[1],
+            n_obj=num_objectives,
+            n_ieq_constr=num_constraints,
             xl=np.zeros_like(problem.sizes),
             xu=problem.sizes - 1,
             vtype=int,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from nas.errors import UserError
 from search_spaces.errors import unknown_name
@@ -67,16 +68,16 @@ def check_name(name: str, names: Iterable[str], *, kind: str) -> None:
         raise UserError(unknown_name(kind, name, available))
 
 
-def as_costs(values: Mapping[str, Any], objectives: Sequence[Objective]) -> np.ndarray:
+def as_costs(values: Mapping[str, Any] | pd.DataFrame, objectives: Sequence[Objective]) -> np.ndarray:
     """Columns of `values` (each N numbers) as N x len(objectives) numbers that are all better when lower."""
     columns = [np.asarray(values[o.name], float) * (-1.0 if o.maximize else 1.0) for o in objectives]
     return np.stack(columns, axis=-1)
 
 
-def violations(values: Mapping[str, Any], constraints: Sequence[Constraint]) -> np.ndarray:
+def violations(values: Mapping[str, Any] | pd.DataFrame, constraints: Sequence[Constraint]) -> np.ndarray:
     """N x len(constraints) violations of the columns of `values` (each N numbers)."""
     if not constraints:
-        return np.zeros((len(next(iter(values.values()), ())), 0))
+        return np.zeros((len(next(iter(dict(values).values()))), 0))
     return np.stack([c.violation(values[c.objective]) for c in constraints], axis=-1)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import moocore
+import moocore  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 

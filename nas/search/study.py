@@ -100,7 +100,7 @@ class Study:
             if path is not None and "://" not in where:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             study = optuna.create_study(
-                storage=_storage(path),
+                storage=None if path is None else _storage(path),
                 study_name=_STUDY_NAME,
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
                 load_if_exists=True,
@@ -211,9 +211,9 @@ def _of_kind(kind: str, attributes: Mapping[str, Any]) -> dict[str, float]:
     return {key.removeprefix(f"{kind}:"): value for key, value in attributes.items() if key.startswith(f"{kind}:")}
 
 
-def _storage(path: str | Path | None) -> str | None:
-    if path is None or "://" in str(path):
-        return None if path is None else str(path)
+def _storage(path: str | Path) -> str:
+    if "://" in str(path):
+        return str(path)
     return f"sqlite:///{Path(path).resolve()}"
 
 

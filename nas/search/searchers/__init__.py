@@ -7,12 +7,25 @@ from typing import Any
 
 from nas.errors import UserError
 from nas.search.searchers.interface import Searcher, Suggestion
+from nas.search.searchers.nsga2 import Nsga2
+from nas.search.searchers.predictor_guided import PredictorGuided
 from nas.search.searchers.random_search import RandomSearch
 from search_spaces.errors import unknown_name
 
-__all__ = ["SEARCHERS", "RandomSearch", "Searcher", "Suggestion", "describe_searcher", "get_searcher"]
+__all__ = [
+    "SEARCHERS",
+    "Nsga2",
+    "PredictorGuided",
+    "RandomSearch",
+    "Searcher",
+    "Suggestion",
+    "describe_searcher",
+    "get_searcher",
+]
 
 SEARCHERS: Mapping[str, Callable[[], Searcher]] = {
+    "predictor-guided": PredictorGuided,
+    "nsga2": Nsga2,
     "random": RandomSearch,
 }
 
@@ -36,7 +49,7 @@ def get_searcher(searcher: str | Searcher) -> Searcher:
     return factory()
 
 
-def describe_searcher(searcher: str | Searcher) -> Any:
+def describe_searcher(searcher: Any) -> Any:
     """What the study records of a searcher, as JSON data: its name, or its class and fields."""
     if isinstance(searcher, str):
         return searcher

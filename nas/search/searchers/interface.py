@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from nas.search.problem import Genotype, SearchProblem
+from nas.search.problem import SearchProblem
 from nas.search.study import Row
+from search_spaces.space import Genotype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
