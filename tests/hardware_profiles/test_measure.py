@@ -56,13 +56,14 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
     stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
     num_loops = stats.num_runs // 5
     assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
-    assert run.num_calls == stats.num_runs + 2
+    assert run.num_calls == stats.num_runs + 2 + 5  # warm-up, and an untimed call a sample
 
 
 def test_median_and_spread_agree_with_numpy() -> None:
     clock = FakeClock()
     samples_ms = [3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 2.5]
-    run = FakeRun(clock, 1.0, *samples_ms)
+    untimed_ms = 77.0
+    run = FakeRun(clock, 1.0, *(duration_ms for sample_ms in samples_ms for duration_ms in (untimed_ms, sample_ms)))
     stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=7, clock=clock)[0]
     lower, median, upper = np.percentile(samples_ms, [25, 50, 75])
     expected = LatencyStats(median_ms=median, spread_pct=100 * (upper - lower) / median, num_runs=7)
@@ -75,7 +76,7 @@ def test_every_round_takes_one_sample_of_each_run_in_alternating_order() -> None
     clock, log = FakeClock(), []
     runs = [FakeRun(clock, 1, name=name, log=log) for name in "abc"]
     measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=3, clock=clock)
-    assert "".join(log) == "abc" + "abc" + "cba" + "abc"
+    assert "".join(log) == "abc" + "aabbcc" + "ccbbaa" + "aabbcc"  # warm-up, then untimed and timed call of each
 
 
 @given(st.floats(0.02, 1.0), st.integers(1, 8))
@@ -83,16 +84,18 @@ def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s
     clock = FakeClock()
     runs = [FakeRun(clock, 3), FakeRun(clock, 7)]
     stats = measure_interleaved(runs, budget_s=budget_s, num_warmup=2, min_rounds=min_rounds, clock=clock)
-    fewest_s = 0.010 * (2 + min_rounds)
+    round_s = 2 * 0.010
+    fewest_s = 2 * 0.010 + min_rounds * round_s
     assert clock.now_s <= max(budget_s, fewest_s) + 1e-9
-    assert clock.now_s > budget_s - 0.0101
+    assert clock.now_s > budget_s - round_s - 1e-9
     assert stats[0].num_runs == stats[1].num_runs >= min_rounds
 
 
 def test_rounds_in_which_the_reference_was_slow_are_dropped() -> None:
     clock = FakeClock()
-    reference = FakeRun(clock, 1, *[1, 1] * 3, *[1, 2] * 2, *[1, 1] * 4)  # warm-up, then before and after each round
-    run = FakeRun(clock, 4, 4, 4, 4, 9, 9, 4, 4, 4, 4)
+    before_and_after_ms = [1, 1] * 3 + [1, 2] * 2 + [1, 1] * 4
+    reference = FakeRun(clock, 1, *np.repeat(before_and_after_ms, 2))  # warm-up, then untimed and timed calls
+    run = FakeRun(clock, 4, *np.repeat([4, 4, 4, 9, 9, 4, 4, 4, 4], 2))
     stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=9, reference=reference, clock=clock)[0]
     assert stats.num_runs == 7
     assert stats.spread_pct == pytest.approx(0)
@@ -101,7 +104,7 @@ def test_rounds_in_which_the_reference_was_slow_are_dropped() -> None:
 @given(st.lists(st.floats(1, 10), min_size=5, max_size=20))
 def test_at_least_half_of_the_rounds_stay(references_ms: list[float]) -> None:
     clock = FakeClock()
-    reference = FakeRun(clock, 1, *np.repeat(references_ms, 2))
+    reference = FakeRun(clock, 1, *np.repeat(references_ms, 4))
     stats = measure_interleaved(
         [FakeRun(clock, 1)],
         budget_s=0,
