@@ -1,0 +1,120 @@
+"""The contract of a searcher: every one in the registry keeps it."""
+
+import numpy as np
+import pytest
+
+from nas.errors import UserError
+from nas.search.objectives import parse_constraint
+from nas.search.problem import SearchProblem
+from nas.search.searchers import SEARCHERS, RandomSearch, describe_searcher, get_searcher
+from nas.search.study import Row
+from tests.nas.search.problems import (
+    CHOICES,
+    LARGE_CHOICES,
+    NUM_DISTINCT,
+    OBJECTIVES,
+    canonical,
+    evaluate,
+    evaluate_large,
+)
+
+LATENCY_LIMIT = parse_constraint("latency_ms<=12")
+
+
+def _cheap(genotypes):
+    return {"latency": np.array([evaluate_large(genotype)["latency_ms"] for genotype in genotypes])}
+
+
+SMALL = SearchProblem(choices=CHOICES, objectives=OBJECTIVES, canonical=canonical)
+LARGE = SearchProblem(choices=LARGE_CHOICES, objectives=OBJECTIVES)
+LIMITED = SearchProblem(
+    choices=LARGE_CHOICES, objectives=OBJECTIVES, cheap=_cheap, constraints=(parse_constraint("latency<=12"),)
+)
+
+
+def _rows(problem, num, seed=0):
+    """Measured candidates, one of ten failed."""
+    measure = evaluate if problem is SMALL else evaluate_large
+    suggestions = RandomSearch().ask(problem, [], num_candidates=num, rng=np.random.default_rng(seed))
+    return [
+        Row(index=i, batch=i // 10, genotype=s.genotype, reason="no")
+        if i % 10 == 9
+        else Row(index=i, batch=i // 10, genotype=s.genotype, values=measure(s.genotype))
+        for i, s in enumerate(suggestions)
+    ]
+
+
+@pytest.fixture(params=sorted(SEARCHERS))
+def searcher(request):
+    return get_searcher(request.param)
+
+
+@pytest.mark.parametrize("problem", [SMALL, LARGE, LIMITED], ids=["small", "large", "limited"])
+@pytest.mark.parametrize("num_rows", [0, 3, 60])
+def test_batch_is_full_distinct_canonical_and_new(searcher, problem, num_rows):
+    history = _rows(problem, num_rows)
+    batch = searcher.ask(problem, history, num_candidates=8, rng=np.random.default_rng(1))
+    vectors = problem.encode([suggestion.genotype for suggestion in batch])
+    assert len(batch) == 8
+    assert (problem.canonicalise(vectors) == vectors).all()
+    keys = {tuple(v) for v in vectors.tolist()}
+    assert len(keys) == 8
+    assert not keys & {tuple(v) for v in problem.encode([row.genotype for row in history]).tolist()}
+    if problem is LIMITED:
+        assert (_cheap([suggestion.genotype for suggestion in batch])["latency"] <= 12).all()
+
+
+def test_batch_is_a_pure_function_of_its_arguments(searcher):
+    history = _rows(LARGE, 60)
+    first, second, other = (
+        searcher.ask(LARGE, history, num_candidates=8, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert first == second
+    assert [s.genotype for s in first] != [s.genotype for s in other]
+
+
+def test_first_batch_begins_with_the_initial_candidates_that_keep_the_constraints(searcher):
+    largest, smallest = ({c.name: c.values[i] for c in LARGE_CHOICES} for i in (-1, 0))
+    for limits, expected in (((), [largest, smallest]), (LIMITED.constraints, [smallest])):
+        problem = SearchProblem(
+            choices=LARGE_CHOICES,
+            objectives=OBJECTIVES,
+            cheap=_cheap,
+            constraints=limits,
+            initial=(largest, smallest, largest),
+        )
+        batch = searcher.ask(problem, [], num_candidates=8, rng=np.random.default_rng(0))
+        assert [s.genotype for s in batch][: len(expected)] == expected
+        assert largest not in [s.genotype for s in batch][len(expected) :]
+
+
+def test_exhausted_space_gives_what_is_left_and_then_nothing(searcher):
+    history = _rows(SMALL, NUM_DISTINCT - 3)
+    batch = searcher.ask(SMALL, history, num_candidates=8, rng=np.random.default_rng(0))
+    assert len(batch) == 3
+    rest = [Row(index=0, batch=99, genotype=s.genotype, values=evaluate(s.genotype)) for s in batch]
+    assert searcher.ask(SMALL, history + rest, num_candidates=8, rng=np.random.default_rng(0)) == []
+
+
+def test_predictor_guided_expects_what_it_suggests_and_keeps_expensive_constraints():
+    problem = SearchProblem(choices=LARGE_CHOICES, objectives=OBJECTIVES, constraints=(LATENCY_LIMIT,))
+    batch = get_searcher("predictor-guided").ask(
+        problem, _rows(LARGE, 150), num_candidates=8, rng=np.random.default_rng(0)
+    )
+    for suggestion in batch:
+        assert set(suggestion.predicted) == set(suggestion.predicted_std) == {"error_pct", "latency_ms"}
+        assert suggestion.predicted["latency_ms"] <= 12
+    measured = [evaluate_large(suggestion.genotype)["latency_ms"] for suggestion in batch]
+    assert np.corrcoef(measured, [s.predicted["latency_ms"] for s in batch])[0, 1] > 0.9
+
+
+def test_searchers_by_name_dotted_path_and_object():
+    assert isinstance(get_searcher("nas.search.searchers.random_search:RandomSearch"), RandomSearch)
+    searcher = RandomSearch()
+    assert get_searcher(searcher) is searcher
+    assert describe_searcher("random") == "random"
+    assert describe_searcher(searcher) == {"class": "nas.search.searchers.random_search:RandomSearch"}
+    with pytest.raises(UserError, match="unknown searcher 'rondom'; available: .*Did you mean random"):
+        get_searcher("rondom")
+    with pytest.raises(UserError, match="cannot import searcher 'nowhere:Searcher'"):
+        get_searcher("nowhere:Searcher")

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+
+from predictors import gaussian_process as gp
+from predictors.accuracy import FAMILIES, AccuracyPredictor, cross_validated_metrics
+from predictors.features import GenotypeFeatures
+from search_spaces.space import Choice
+
+CHOICES = [Choice(name=f"gene.{i}", values=(1, 2, 4)) for i in range(12)] + [Choice(name="one", values=(0,))]
+
+
+def _vectors(num, seed=0):
+    return np.random.default_rng(seed).integers(0, [len(c.values) for c in CHOICES], size=(num, len(CHOICES)))
+
+
+def _additive(vectors):
+    return 10 + np.sqrt(vectors) @ np.linspace(0.2, 2, len(CHOICES))
+
+
+def _interacting(vectors):
+    return _additive(vectors) + 2.0 * (vectors[:, 0] == vectors[:, 1]) + 2.0 * (vectors[:, 2] * vectors[:, 3])
+
+
+def _features(vectors):
+    return GenotypeFeatures(CHOICES).transform(vectors)
+
+
+def test_features_are_one_column_a_value_the_rank_and_the_logarithm():
+    choices = [Choice(name="a", values=("x", "y")), Choice(name="b", values=(1, 2, 3)), Choice(name="c", values=(0,))]
+    features = GenotypeFeatures(choices).transform(
+        np.array([[1, 2, 0], [0, 1, 0]]), {"macs": np.array([0.0, np.e - 1])}
+    )
+    assert features.tolist() == [[0, 1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 0, 0.5, pytest.approx(1.0)]]
+    assert GenotypeFeatures(choices[2:]).transform(np.zeros((4, 1), int)).shape == (4, 0)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_ranks_candidates_it_never_saw(family):
+    train, test = _vectors(80), _vectors(100, seed=1)
+    model = AccuracyPredictor(families=[family]).fit(_features(train), _interacting(train))
+    predicted, std = model.predict(_features(test), return_std=True)
+    assert np.corrcoef(predicted, _interacting(test))[0, 1] > 0.8
+    assert (std > 0).all()
+    assert (model.predict(_features(test)) == predicted).all()
+    again = AccuracyPredictor(families=[family]).fit(_features(train), _interacting(train))
+    assert (again.predict(_features(test)) == predicted).all()
+
+
+def test_cross_validation_chooses_the_family_that_errs_least():
+    vectors = _vectors(150)
+    model = AccuracyPredictor().fit(_features(vectors), _interacting(vectors))
+    assert model.family_ == min(model.errors_, key=model.errors_.__getitem__) == "gaussian-process"
+    metrics = cross_validated_metrics(_features(vectors), _interacting(vectors))
+    assert set(metrics) == set(FAMILIES)
+    assert metrics["gaussian-process"]["kendall"] > metrics["bayesian-ridge"]["kendall"] > 0.5
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_constant_and_tiny_data_give_finite_predictions(family):
+    for y in (np.full(5, 3.0), np.array([1.0, 1.0, 1.0, 1.0, 2.0])):
+        vectors = _vectors(5)
+        predicted, std = (
+            AccuracyPredictor(families=[family]).fit(_features(vectors), y).predict(_features(vectors), True)
+        )
+        assert np.isfinite(predicted).all()
+        assert np.isfinite(std).all()
+
+
+def test_unknown_family_is_named():
+    with pytest.raises(ValueError, match="unknown predictor family 'ridge'; available: bayesian-ridge"):
+        AccuracyPredictor(families=["ridge"]).fit(np.eye(3), np.arange(3.0))
+
+
+def test_gaussian_process_equals_scikit_learn_with_the_same_kernel():
+    vectors = _vectors(40)
+    X, y, new = _features(vectors), _interacting(vectors), _features(_vectors(20, seed=1))
+    model = gp.GaussianProcess().fit(X, y)
+    linear, smooth, length, noise = np.exp(model.log_parameters_)
+    kernel = (
+        ConstantKernel(linear) * DotProduct(sigma_0=0.0, sigma_0_bounds="fixed")
+        + ConstantKernel(smooth) * RBF(length)
+        + WhiteKernel(noise)
+    )
+    scaled = (X - model.center_) / model.scale_
+    reference = GaussianProcessRegressor(kernel, optimizer=None, alpha=0.0).fit(scaled, (y - y.mean()) / y.std())
+    mean, std = model.predict(new, return_std=True)
+    expected, expected_std = reference.predict((new - model.center_) / model.scale_, return_std=True)
+    np.testing.assert_allclose(mean, expected * y.std() + y.mean(), rtol=1e-6)
+    np.testing.assert_allclose((std / y.std()) ** 2 + noise, expected_std**2, rtol=1e-6)
+    inner = scaled @ scaled.T
+    likelihood, _ = gp._negative_log_likelihood(
+        model.log_parameters_, inner, gp._squared_distances(scaled, scaled, inner), (y - y.mean()) / y.std()
+    )
+    constant = 20 * np.log(2 * np.pi)
+    assert likelihood + constant == pytest.approx(-reference.log_marginal_likelihood_value_, rel=1e-6)
+
+
+def test_gradient_of_the_likelihood_is_right():
+    X = _features(_vectors(15))
+    X = (X - X.mean(axis=0)) / 3
+    y = _additive(_vectors(15))
+    inner = X @ X.T
+    arguments = (inner, gp._squared_distances(X, X, inner), y - y.mean())
+    for start in (np.log([1.0, 0.5, 1.0, 0.1]), np.log([0.1, 2.0, 0.5, 0.3])):
+        error = check_grad(
+            lambda p: gp._negative_log_likelihood(p, *arguments)[0],
+            lambda p: gp._negative_log_likelihood(p, *arguments)[1],
+            start,
+        )
+        assert error < 1e-3
+
+
+def test_fitting_a_thousand_rows_takes_at_most_seconds():
+    vectors = _vectors(1000)
+    model = gp.GaussianProcess().fit(_features(vectors), _interacting(vectors))
+    assert np.abs(model.predict(_features(vectors)) - _interacting(vectors)).mean() < 0.2
