@@ -39,7 +39,7 @@ class Attention(Block):
     def __init__(self, reads: tuple[Port, ...], *, head_dim: int, reduction: int = 1):
         super().__init__(reads)
         channels = reads[0].shape[0]
-        self.head_dim, self.reduction = head_dim, reduction
+        self.head_dim, self.reduction = min(head_dim, channels), reduction
         self.local = ConvNorm(channels, channels, 3, groups=channels)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key_value = nn.Conv2d(channels, 2 * channels, 1)
