@@ -23,6 +23,8 @@ class BlockRow:
     """Interquartile range in percent of the median."""
     num_runs: int
     """Timed runs behind the median."""
+    size_bytes: int = 0
+    """Size of the block's model file."""
 
     def __post_init__(self) -> None:
         check_number(f"latency_ms of block {self.key!r} at {self.precision!r}", self.latency_ms)

@@ -69,20 +69,28 @@ class LinearAttention(Attention):
 
 
 class DeployedAttention(nn.Module):
-    """The same with folded norms and linear layers over tokens."""
+    """The same with folded norms, linear layers over tokens, and softmax attention's scale inside the query's weights."""
 
     def __init__(self, block: Attention):
         super().__init__()
-        self.mix, self.head_dim, self.reduction = block.mix, block.head_dim, block.reduction
+        self.head_dim, self.reduction, self.linear = block.head_dim, block.reduction, isinstance(block, LinearAttention)
         self.local = block.local.folded()
         self.query, self.key_value = as_linear(block.query), as_linear(block.key_value)
         self.project = block.project.folded_linear()
+        if not self.linear:
+            scale = block.head_dim**-0.5
+            self.query.weight = nn.Parameter(self.query.weight.detach() * scale)
+            self.query.bias = nn.Parameter(self.query.bias.detach() * scale)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         local_BCHW = self.local(x_BCHW)
         tokens_BTC = to_tokens(local_BCHW)
         pooled_BSC = to_tokens(F.avg_pool2d(local_BCHW, self.reduction)) if self.reduction > 1 else tokens_BTC
-        key_BSC, value_BSC = self.key_value(pooled_BSC).chunk(2, dim=-1)
-        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (self.query(tokens_BTC), key_BSC, value_BSC))
-        mixed_BTC = self.mix(q_BNTD, k_BNSD, v_BNSD).transpose(1, 2).flatten(2)
+        query_BTC, (key_BSC, value_BSC) = self.query(tokens_BTC), self.key_value(pooled_BSC).chunk(2, dim=-1)
+        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (query_BTC, key_BSC, value_BSC))
+        if self.linear:
+            mixed_BNTD = linear_attention(q_BNTD, k_BNSD, v_BNSD)
+        else:
+            mixed_BNTD = (q_BNTD @ k_BNSD.transpose(-1, -2)).softmax(dim=-1) @ v_BNSD
+        mixed_BTC = mixed_BNTD.transpose(1, 2).flatten(2)
         return x_BCHW + to_image(self.project(mixed_BTC), (x_BCHW.shape[2], x_BCHW.shape[3]))

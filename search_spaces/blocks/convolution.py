@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm
+from search_spaces.blocks.layers import ConvNorm, ConvRelu
 
 
 class Conv(Block):
@@ -29,7 +29,7 @@ class Conv(Block):
 class DeployedConv(nn.Module):
     def __init__(self, depthwise: nn.Conv2d, pointwise: nn.Conv2d):
         super().__init__()
-        self.depthwise, self.act, self.pointwise = depthwise, nn.ReLU(), pointwise
+        self.depthwise, self.pointwise = ConvRelu(depthwise), pointwise
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        return x_BCHW + self.pointwise(self.act(self.depthwise(x_BCHW)))
+        return x_BCHW + self.pointwise(self.depthwise(x_BCHW))

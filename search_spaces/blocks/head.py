@@ -25,4 +25,16 @@ class Head(Block):
         return self.classify(x_BCHW.mean(dim=(2, 3)))
 
     def deploy(self) -> nn.Module:
-        return self
+        return DeployedHead(self.classify)
+
+
+class DeployedHead(nn.Module):
+    """The classifier on one token, so that it is a matrix multiplication like every other linear layer."""
+
+    def __init__(self, classify: nn.Linear):
+        super().__init__()
+        self.classify = classify
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        mean_B1C = x_BCHW.flatten(2).mean(dim=2).unsqueeze(1)
+        return self.classify(mean_B1C).squeeze(1)

@@ -21,6 +21,13 @@ class ConvNorm(nn.Sequential):
         return as_linear(self.folded())
 
 
+class ConvRelu(nn.Sequential):
+    """A deployed convolution and its ReLU: runtimes fuse the two, and quantize what comes after the ReLU."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv, nn.ReLU())
+
+
 def as_linear(conv: nn.Conv2d) -> nn.Linear:
     """A 1x1 convolution as a linear layer over channels: matrix multiplications are what runtimes quantize dynamically."""
     linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)

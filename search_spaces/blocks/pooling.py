@@ -10,8 +10,6 @@ from search_spaces.blocks.base import Block, Port
 class Pooling(Block):
     """x + norm(average of 3x3 neighbours - x); the border counts as zeros, so that the block is a convolution."""
 
-    precisions = ("fp32", "int8")
-
     def __init__(self, reads: tuple[Port, ...]):
         super().__init__(reads)
         self.norm = nn.BatchNorm2d(reads[0].shape[0])

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm
+from search_spaces.blocks.layers import ConvNorm, ConvRelu
 
 
 class Stem(Block):
@@ -30,4 +30,4 @@ class Stem(Block):
         return self.second(F.relu(self.first(x_BCHW)))
 
     def deploy(self) -> nn.Module:
-        return nn.Sequential(self.first.folded(), nn.ReLU(), self.second.folded())
+        return nn.Sequential(ConvRelu(self.first.folded()), self.second.folded())

@@ -1,0 +1,53 @@
+"""What a network is worth: batch-norm statistics of its own, then top-1 accuracy."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from nas.data import ImageData, Split
+
+BATCH_SIZE = 256
+NUM_CALIBRATION_IMAGES = 1024
+"""Training images from which batch-norm statistics and activation ranges are taken."""
+
+
+def normalize(images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
+    """Pixels 0-255 to zero mean and unit deviation, channels last."""
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
+    return ((images_BCHW.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def batches(images_BCHW: torch.Tensor, data: ImageData, batch_size: int = BATCH_SIZE) -> Iterator[torch.Tensor]:
+    """Normalised batches, in order."""
+    return (normalize(part, data) for part in images_BCHW.split(batch_size))
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, data: ImageData, *, num_images: int = NUM_CALIBRATION_IMAGES) -> nn.Module:
+    """Take batch-norm statistics from the first training images; returns the network in eval mode.
+
+    Statistics belong to a sub-network, never to the supernet (Yu and Huang 2019).
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over batches
+    network.train()
+    for x_BCHW in batches(data.train.images_BCHW[:num_images], data):
+        network(x_BCHW)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return network.eval()
+
+
+@torch.no_grad()
+def predict_classes(network: nn.Module, images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
+    """Top-1 classes (B,) of raw images."""
+    return torch.cat([network(x_BCHW).argmax(dim=1) for x_BCHW in batches(images_BCHW, data)])
+
+
+def accuracy_pct(network: nn.Module, split: Split, data: ImageData) -> float:
+    """Top-1 accuracy of an eval-mode network on a split, in %; higher is better."""
+    return 100 * (predict_classes(network, split.images_BCHW, data) == split.labels_B).float().mean().item()

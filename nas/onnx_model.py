@@ -1,0 +1,148 @@
+"""Blocks as ONNX: export one, give it a precision, chain them to a network whose node names tell the blocks."""
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import CalibrationMethod, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import QuantizationMode, add_infer_metadata
+from torch import nn
+
+from nas.quantization import OperatorRange, Ranges
+from search_spaces import BlockSpec, Network
+from search_spaces.precision import QuantizationPolicy
+
+OPSET = 17
+INPUT, OUTPUT = "image", "logits"
+"""Names of a whole network's input (B, C, H, W), normalised, and output (B, classes)."""
+
+
+def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1) -> onnx.ModelProto:
+    """A deployed block as ONNX with fixed shapes; tensors are named `<stream>_in` and `<stream>_out`."""
+    inputs = tuple(torch.zeros(batch_size, *port.shape) for port in spec.reads)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The TorchScript exporter: a block takes 10 ms, the newer one about a second.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            block.eval(),
+            inputs,
+            buffer,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[f"{port.stream}_in" for port in spec.reads],
+            output_names=[f"{port.stream}_out" for port in spec.writes],
+        )
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def quantize_block(
+    model: onnx.ModelProto, precision: str, ranges: Mapping[str, OperatorRange], *, weight_bits: int = 8
+) -> onnx.ModelProto:
+    """A block's model in a precision; `ranges` are those of its weighted operators in order of execution."""
+    if precision == "fp32":
+        return model
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    inferred = onnx.shape_inference.infer_shapes(copied)
+    add_infer_metadata(inferred)
+    weighted = weighted_nodes(inferred.graph)
+    if precision == "int8-dynamic":
+        nodes = [node.name for node in weighted if node.op_type == "MatMul"]
+        quantizer: Any = ONNXQuantizer(
+            inferred, True, weight_bits < 8, QuantizationMode.IntegerOps, False, QuantType.QInt8, QuantType.QUInt8,
+            None, nodes, [], ["MatMul"], {"MatMulConstBOnly": True},
+        )  # fmt: skip
+    else:
+        nodes = [node.name for node in weighted]
+        quantizer = QDQQuantizer(
+            inferred, True, weight_bits < 8, QuantType.QInt8, QuantType.QUInt8,
+            TensorsData(CalibrationMethod.MinMax, _tensor_ranges(inferred.graph, weighted, ranges)), nodes, [],
+            ["Conv", "MatMul", "Relu"], {"OpTypesToExcludeOutputQuantization": ["MatMul"], "MatMulConstBOnly": True},
+        )  # fmt: skip
+    if not nodes:
+        return model
+    quantizer.nodes_to_quantize = nodes + [node.name for node in inferred.graph.node if node.op_type == "Relu"]
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    return quantizer.model.model
+
+
+def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Convolutions and matrix multiplications whose second input is a weight, in order."""
+    weights = {initializer.name for initializer in graph.initializer}
+    return [node for node in graph.node if node.op_type in ("Conv", "MatMul") and node.input[1] in weights]
+
+
+def _tensor_ranges(
+    graph: onnx.GraphProto, weighted: Sequence[onnx.NodeProto], ranges: Mapping[str, OperatorRange]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The ranges calibrated in torch by tensor name. A convolution's output is that of its ReLU, where one follows."""
+    relu = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for node, item in zip(weighted, ranges.values(), strict=True):
+        found[node.input[0]] = (np.float32(item.input_low), np.float32(item.input_high))
+        for name in (node.output[0], relu.get(node.output[0])):
+            if name is not None:
+                found[name] = (np.float32(item.output_low), np.float32(item.output_high))
+    return {name: (np.array(low), np.array(high)) for name, (low, high) in found.items()}
+
+
+def chain(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:
+    """One network of the blocks' models; every node and tensor is prefixed with the name of its block."""
+    network: onnx.ModelProto | None = None
+    tensors: dict[str, str] = {}
+    for model, spec in zip(models, specs, strict=True):
+        part = onnx.compose.add_prefix(model, prefix=f"{spec.name}/")
+        if network is None:
+            network = part
+        else:
+            joints = [(tensors[port.stream], f"{spec.name}/{port.stream}_in") for port in spec.reads]
+            _same_versions(network, part)
+            network = onnx.compose.merge_models(network, part, io_map=joints)
+        tensors |= {port.stream: f"{spec.name}/{port.stream}_out" for port in spec.writes}
+    assert network is not None
+    _rename(network.graph, network.graph.input[0].name, INPUT)
+    _rename(network.graph, network.graph.output[0].name, OUTPUT)
+    return network
+
+
+def _same_versions(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
+    """Quantizers raise versions and import further operator sets: give both models the union."""
+    versions = {entry.domain: entry.version for model in (first, second) for entry in model.opset_import}
+    ir_version = max(first.ir_version, second.ir_version)
+    for model in (first, second):
+        model.ir_version = ir_version
+        del model.opset_import[:]
+        model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in versions.items())
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for value in (*graph.input, *graph.output):
+        if value.name == old:
+            value.name = new
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+
+
+def export_network(
+    network: Network, policy: QuantizationPolicy, ranges: Ranges, *, batch_size: int = 1, weight_bits: int = 8
+) -> onnx.ModelProto:
+    """A deployed network under a policy as one ONNX model."""
+    models = [
+        quantize_block(
+            export_block(block, spec, batch_size=batch_size), policy[spec.name], ranges[spec.name], weight_bits=weight_bits
+        )
+        for spec, block in zip(network.specs, network.blocks, strict=True)
+    ]
+    return chain(models, network.specs)
