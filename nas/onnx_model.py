@@ -72,7 +72,24 @@ def quantize_block(
     quantizer.nodes_to_quantize = nodes + [node.name for node in inferred.graph.node if node.op_type == "Relu"]
     quantizer.quantize_model()
     quantizer.model.topological_sort()
+    _keep_stream(quantizer.model.model.graph, set(nodes))
     return quantizer.model.model
+
+
+def _keep_stream(graph: onnx.GraphProto, quantized: set[str]) -> None:
+    """Let the residual addition, and whatever else isn't quantized, read the fp32 tensor that an operator's input was made of."""
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for index, name in enumerate(node.input):
+            dequantize = producers.get(name)
+            if dequantize is None or dequantize.op_type != "DequantizeLinear":
+                continue
+            quantize = producers.get(dequantize.input[0])
+            original = producers.get(quantize.input[0]) if quantize is not None else None
+            if quantize is not None and (original is None or original.name not in quantized):
+                node.input[index] = quantize.input[0]
 
 
 def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

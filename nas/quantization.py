@@ -112,11 +112,14 @@ class StaticOperator(nn.Module):
     def __init__(self, operator: nn.Module, found: OperatorRange, weight_bits: int):
         super().__init__()
         layer = operator[0] if isinstance(operator, ConvRelu) else operator
-        layer.weight = nn.Parameter(quantize_weight(layer.weight.detach(), weight_bits))
         self.operator = operator
         self.input_scale, self.input_zero = affine(found.input_low, found.input_high)
         self.output_scale, self.output_zero = affine(found.output_low, found.output_high)
         self.quantizes_output = not isinstance(layer, nn.Linear)
+        if self.quantizes_output and layer.bias is not None:  # a convolution adds its bias in int32, before it rescales
+            step = weight_scale(layer.weight.detach(), weight_bits).flatten() * self.input_scale
+            layer.bias = nn.Parameter((layer.bias.detach() / step).round() * step)
+        layer.weight = nn.Parameter(quantize_weight(layer.weight.detach(), weight_bits))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.operator(torch.fake_quantize_per_tensor_affine(x, self.input_scale, self.input_zero, 0, 255))
@@ -155,7 +158,11 @@ def affine(low: float, high: float) -> tuple[float, int]:
 
 def quantize_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """Round to symmetric integers, one scale an output channel (the first axis), and back."""
-    levels = 2 ** (bits - 1) - 1
-    scale = weight.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny) / levels
-    scale = scale.view(-1, *[1] * (weight.ndim - 1))
+    scale = weight_scale(weight, bits)
     return (weight / scale).round() * scale
+
+
+def weight_scale(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """Size of one integer step of each output channel, broadcast over the other axes."""
+    largest = weight.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
+    return (largest / (2 ** (bits - 1) - 1)).view(-1, *[1] * (weight.ndim - 1))

@@ -130,9 +130,8 @@ def hybrid_tiny(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
         Stage(widths=(32, 48, 64), depths=(1, 2, 3)),
         Stage(widths=(64, 96, 128), depths=(1, 2)),
     )
-    return HybridSpace(
-        "hybrid-tiny", stages, image_size=32, stem_stride=2, head_dim=16, num_channels=num_channels, num_classes=num_classes
-    )
+    shape = {"image_size": 32, "stem_stride": 2, "head_dim": 16}
+    return HybridSpace("hybrid-tiny", stages, **shape, num_channels=num_channels, num_classes=num_classes)
 
 
 def hybrid_mobile(*, num_channels: int = 3, num_classes: int = 1000) -> HybridSpace:
@@ -143,6 +142,5 @@ def hybrid_mobile(*, num_channels: int = 3, num_classes: int = 1000) -> HybridSp
         Stage(widths=(96, 128, 160), depths=(2, 4, 6), reduction=2),
         Stage(widths=(160, 224, 288), depths=(1, 2)),
     )
-    return HybridSpace(
-        "hybrid-mobile", stages, image_size=224, stem_stride=2, head_dim=16, num_channels=num_channels, num_classes=num_classes
-    )
+    shape = {"image_size": 224, "stem_stride": 2, "head_dim": 16}
+    return HybridSpace("hybrid-mobile", stages, **shape, num_channels=num_channels, num_classes=num_classes)

@@ -12,9 +12,9 @@ from search_spaces.blocks.base import Block, Port
 from search_spaces.blocks.layers import ConvNorm, as_linear, to_image, to_tokens
 
 
-def split_heads(x_BTC: torch.Tensor, head_dim: int) -> torch.Tensor:
+def split_heads(x_BTC: torch.Tensor, num_tokens: int, num_heads: int, head_dim: int) -> torch.Tensor:
     """(B, T, C) to (B, N, T, D)."""
-    return x_BTC.unflatten(-1, (x_BTC.shape[-1] // head_dim, head_dim)).transpose(1, 2)
+    return x_BTC.reshape(-1, num_tokens, num_heads, head_dim).transpose(1, 2)
 
 
 def softmax_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
@@ -48,10 +48,14 @@ class Attention(Block):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         local_BCHW = self.local(x_BCHW)
         pooled_BCHW = F.avg_pool2d(local_BCHW, self.reduction) if self.reduction > 1 else local_BCHW
-        query_BTC, (key_BSC, value_BSC) = to_tokens(self.query(local_BCHW)), to_tokens(self.key_value(pooled_BCHW)).chunk(2, -1)
-        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (query_BTC, key_BSC, value_BSC))
-        mixed_BTC = self.mix(q_BNTD, k_BNSD, v_BNSD).transpose(1, 2).flatten(2)
-        return x_BCHW + self.project(to_image(mixed_BTC, (x_BCHW.shape[2], x_BCHW.shape[3])))
+        query_BCHW, (key_BCHW, value_BCHW) = self.query(local_BCHW), self.key_value(pooled_BCHW).chunk(2, dim=1)
+        q_BNTD, k_BNSD, v_BNSD = (self._heads(t) for t in (query_BCHW, key_BCHW, value_BCHW))
+        mixed_BCHW = self.mix(q_BNTD, k_BNSD, v_BNSD).transpose(-1, -2).reshape(x_BCHW.shape)
+        return x_BCHW + self.project(mixed_BCHW)
+
+    def _heads(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, N, T, D)."""
+        return x_BCHW.flatten(2).unflatten(1, (-1, self.head_dim)).transpose(-1, -2)
 
     def packed(self) -> dict[str, tuple[int, ...]]:
         channels = self.query.in_channels
@@ -74,6 +78,7 @@ class DeployedAttention(nn.Module):
     def __init__(self, block: Attention):
         super().__init__()
         self.head_dim, self.reduction, self.linear = block.head_dim, block.reduction, isinstance(block, LinearAttention)
+        self.shape = block.reads[0].shape
         self.local = block.local.folded()
         self.query, self.key_value = as_linear(block.query), as_linear(block.key_value)
         self.project = block.project.folded_linear()
@@ -83,14 +88,19 @@ class DeployedAttention(nn.Module):
             self.query.bias = nn.Parameter(self.query.bias.detach() * scale)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        channels, height, width = self.shape
+        pooled_shape = (channels, height // self.reduction, width // self.reduction)
+        num_tokens, num_pooled = height * width, pooled_shape[1] * pooled_shape[2]
+        heads = (channels // self.head_dim, self.head_dim)
         local_BCHW = self.local(x_BCHW)
-        tokens_BTC = to_tokens(local_BCHW)
-        pooled_BSC = to_tokens(F.avg_pool2d(local_BCHW, self.reduction)) if self.reduction > 1 else tokens_BTC
-        query_BTC, (key_BSC, value_BSC) = self.query(tokens_BTC), self.key_value(pooled_BSC).chunk(2, dim=-1)
-        q_BNTD, k_BNSD, v_BNSD = (split_heads(t, self.head_dim) for t in (query_BTC, key_BSC, value_BSC))
+        pooled_BCHW = F.avg_pool2d(local_BCHW, self.reduction) if self.reduction > 1 else local_BCHW
+        key_value_BSC = self.key_value(to_tokens(pooled_BCHW, pooled_shape))
+        q_BNTD = split_heads(self.query(to_tokens(local_BCHW, self.shape)), num_tokens, *heads)
+        k_BNSD = split_heads(key_value_BSC[..., :channels], num_pooled, *heads)
+        v_BNSD = split_heads(key_value_BSC[..., channels:], num_pooled, *heads)
         if self.linear:
             mixed_BNTD = linear_attention(q_BNTD, k_BNSD, v_BNSD)
         else:
             mixed_BNTD = (q_BNTD @ k_BNSD.transpose(-1, -2)).softmax(dim=-1) @ v_BNSD
-        mixed_BTC = mixed_BNTD.transpose(1, 2).flatten(2)
-        return x_BCHW + to_image(self.project(mixed_BTC), (x_BCHW.shape[2], x_BCHW.shape[3]))
+        mixed_BTC = mixed_BNTD.transpose(1, 2).reshape(-1, num_tokens, channels)
+        return x_BCHW + to_image(self.project(mixed_BTC), self.shape)

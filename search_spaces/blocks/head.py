@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from search_spaces.blocks.base import Block, Port
+from search_spaces.blocks.layers import to_tokens
 
 
 class Head(Block):
@@ -25,16 +26,16 @@ class Head(Block):
         return self.classify(x_BCHW.mean(dim=(2, 3)))
 
     def deploy(self) -> nn.Module:
-        return DeployedHead(self.classify)
+        return DeployedHead(self.classify, self.reads[0].shape)
 
 
 class DeployedHead(nn.Module):
     """The classifier on one token, so that it is a matrix multiplication like every other linear layer."""
 
-    def __init__(self, classify: nn.Linear):
+    def __init__(self, classify: nn.Linear, shape: tuple[int, ...]):
         super().__init__()
-        self.classify = classify
+        self.classify, self.shape = classify, shape
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        mean_B1C = x_BCHW.flatten(2).mean(dim=2).unsqueeze(1)
+        mean_B1C = to_tokens(x_BCHW, self.shape).mean(dim=1, keepdim=True)
         return self.classify(mean_B1C).squeeze(1)

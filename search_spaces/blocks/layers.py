@@ -37,11 +37,12 @@ def as_linear(conv: nn.Conv2d) -> nn.Linear:
     return linear
 
 
-def to_tokens(x_BCHW: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) to (B, T, C)."""
-    return x_BCHW.flatten(2).transpose(1, 2)
+def to_tokens(x_BCHW: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """(B, C, H, W) to (B, T, C). `shape` is (C, H, W): plain numbers, so that an exported graph has no shape arithmetic."""
+    channels, height, width = shape
+    return x_BCHW.reshape(-1, channels, height * width).transpose(1, 2)
 
 
-def to_image(x_BTC: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """(B, T, C) to (B, C, H, W)."""
-    return x_BTC.transpose(1, 2).unflatten(2, size)
+def to_image(x_BTC: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """(B, T, C) to (B, C, H, W), where `shape` is (C, H, W)."""
+    return x_BTC.transpose(1, 2).reshape(-1, *shape)

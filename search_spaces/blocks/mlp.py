@@ -23,7 +23,7 @@ class Mlp(Block):
         return x_BCHW + self.reduce(F.relu(self.expand(x_BCHW)))
 
     def deploy(self) -> nn.Module:
-        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), gated=False)
+        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=False)
 
 
 class GatedMlp(Block):
@@ -47,19 +47,22 @@ class GatedMlp(Block):
         return {"expand.0.weight": (*halves, conv.in_channels, 1, 1), "expand.1.weight": halves, "expand.1.bias": halves}
 
     def deploy(self) -> nn.Module:
-        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), gated=True)
+        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=True)
 
 
 class DeployedMlp(nn.Module):
-    def __init__(self, expand: nn.Linear, reduce: nn.Linear, *, gated: bool):
+    """The same over tokens."""
+
+    def __init__(self, expand: nn.Linear, reduce: nn.Linear, shape: tuple[int, ...], *, gated: bool):
         super().__init__()
-        self.expand, self.act, self.reduce, self.gated = expand, nn.ReLU(), reduce, gated
+        self.expand, self.act, self.reduce = expand, nn.ReLU(), reduce
+        self.shape, self.gated = shape, gated
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        hidden_BTC = self.expand(to_tokens(x_BCHW))
+        hidden_BTC = self.expand(to_tokens(x_BCHW, self.shape))
         if self.gated:
             gate_BTC, value_BTC = hidden_BTC.chunk(2, dim=-1)
             hidden_BTC = self.act(gate_BTC) * value_BTC
         else:
             hidden_BTC = self.act(hidden_BTC)
-        return x_BCHW + to_image(self.reduce(hidden_BTC), (x_BCHW.shape[2], x_BCHW.shape[3]))
+        return x_BCHW + to_image(self.reduce(hidden_BTC), self.shape)
