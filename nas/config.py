@@ -1,0 +1,180 @@
+"""The options of a run: their defaults, their rules, and the YAML file that reproduces the run."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.errors import UserError
+
+OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params")
+"""What a search can optimise and constrain."""
+
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
+_COUNTS |= {"max_models": 1}
+_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture")
+_OPTIONAL = ("epochs", "architecture", "num_validation", "num_images")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run gives. Each field is an option of the command line and a key of the YAML file.
+
+    Raises:
+        UserError: on construction, when a value is of the wrong type or out of range.
+    """
+
+    space: str = "hybrid-tiny"
+    """A search space by name, or `my_package.spaces:phone`."""
+    data: str = "fashion-mnist"
+    """A data set by name, a folder, or `my_package.data:load`."""
+    hardware: str = "local"
+    """`local` measures this machine; else a shipped profile by name, or a profile's file."""
+    runtime: str = "onnxruntime"
+    threads: int = 1
+    """Threads one run of a model may use on the target."""
+    batch: int = 1
+    """Images a model sees at once on the target."""
+    budget: float = 60.0
+    """Seconds that measuring blocks may take."""
+    epochs: int | None = None
+    """Passes over the training images; None leaves it to `TrainOptions`."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of `nas.training.TrainOptions`; in the YAML file only."""
+    objectives: tuple[str, ...] = ("error_pct", "latency_ms", "size_bytes")
+    constraints: tuple[str, ...] = ()
+    """Such as `latency_ms<=2.5`."""
+    num_evaluations: int = 60
+    """Candidates whose accuracy is measured, earlier ones of the same run included."""
+    searcher: str = "predictor-guided"
+    architecture: str | None = None
+    """Search the precisions alone, of `smallest`, `middle`, `largest` or the architecture in a JSON file."""
+    seed: int = 0
+    """Decides every random choice of the search."""
+    num_validation: int | None = None
+    """Images kept from training to judge candidates; None leaves it to `load_data`."""
+    num_images: int | None = None
+    """Validation images each candidate is judged on; None leaves it to `run_search`."""
+    max_models: int = 12
+    """Models of the front that are exported and measured."""
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            _check_text(name, getattr(self, name))
+        for name, lowest in _COUNTS.items():
+            _check_count(name, getattr(self, name), lowest)
+        object.__setattr__(self, "budget", parse_seconds(self.budget))
+        for name in ("objectives", "constraints"):
+            object.__setattr__(self, name, _as_names(name, getattr(self, name)))
+        if not isinstance(self.training, Mapping):
+            raise UserError(f"training is {self.training!r}; it must map names of training options to values")
+        _check_objectives(self.objectives, self.constraints)
+
+    def to_yaml(self) -> str:
+        """The file that gives this configuration back."""
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+    def save(self, path: Path) -> None:
+        """Write the YAML file, whole or not at all."""
+        write_text(path, "# Reproduce this run: nas search --config <this file> --run <folder>\n" + self.to_yaml())
+
+
+def load_options(path: Path) -> dict[str, Any]:
+    """The options in a YAML file, by field name.
+
+    Raises:
+        UserError: the file is missing or not YAML, or an option in it is unknown.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"can't read the options in {path}: {error.strerror}; give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML ({' '.join(str(error).split())}); mend it or remove it") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds {type(values).__name__}; options are lines such as `num_evaluations: 60`")
+    return {_known_option(str(name), path): value for name, value in values.items()}
+
+
+def merge_options(*layers: Mapping[str, Any]) -> RunConfig:
+    """The defaults, overridden by each of `layers` in turn; a None in a layer overrides nothing."""
+    config: dict[str, Any] = {}
+    for layer in layers:
+        config |= {name: value for name, value in layer.items() if value is not None}
+    return replace(RunConfig(), **config)
+
+
+def parse_seconds(text: str | float) -> float:
+    """Seconds in `60`, `60s`, `5m` or `1h`; UserError when it is none of these or not positive."""
+    match = re.fullmatch(r"\s*([\d.]+)\s*(s|m|min|h|)\s*", str(text))
+    try:
+        seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    except ValueError:
+        seconds = 0.0
+    if seconds <= 0 or isinstance(text, bool):
+        raise UserError(f"budget {text!r} must be a positive time such as 60, 90s or 5m")
+    return seconds
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _known_option(name: str, path: Path) -> str:
+    from search_spaces.errors import unknown_name  # pulls in torch
+
+    known = [f.name for f in fields(RunConfig)]
+    option = name.replace("-", "_")
+    if option not in known:
+        raise UserError(f"{path}: {unknown_name('option', name, known)}")
+    return option
+
+
+def _check_text(name: str, value: Any) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{name} is {value!r}; it must be a name or a path")
+
+
+def _check_count(name: str, value: Any, lowest: int) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise UserError(f"{name} is {value!r}; it must be a whole number, {lowest} or more")
+
+
+def _as_names(name: str, value: Any) -> tuple[str, ...]:
+    """A list of texts, or one text with commas."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise UserError(f"{name} is {value!r}; it must be a list of texts")
+    return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
+
+
+def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...]) -> None:
+    if objectives == RunConfig.objectives and not constraints:
+        return  # the rules below cost imports
+    from nas.search.objectives import check_name, parse_constraint
+
+    for name in objectives:
+        check_name(name, OBJECTIVES, kind="objective")
+    if len(set(objectives)) < 2 or len(set(objectives)) < len(objectives):
+        raise UserError(f"objectives {', '.join(objectives) or 'none'} must be two or more different ones of {', '.join(OBJECTIVES)}")
+    for text in constraints:
+        parse_constraint(text, OBJECTIVES)

@@ -1,0 +1,135 @@
+"""The stages of a run and what each of them used, so that nothing made from other inputs is taken for current."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nas.config import write_text
+from nas.errors import UserError
+
+STAGES = ("profile", "train", "search", "verify")
+"""In the order they run."""
+
+DEPENDENTS = {
+    "profile": ("search", "verify"),
+    "train": ("search", "verify"),
+    "search": ("verify",),
+    "verify": (),
+}
+"""Stages that are made from a stage, and so are redone with it."""
+
+OUTPUTS = {
+    "profile": ("profile.json",),
+    "train": ("supernet.safetensors", "supernet.json", "checkpoint.safetensors", "checkpoint.json"),
+    "search": ("study.db",),
+    "verify": ("front", "verified.json", "pareto.csv", "report.html"),
+}
+"""What a stage leaves in the run folder."""
+
+
+class Stages:
+    """The stamps in `stages.json`: stage -> inputs, whether it is done, and when and how long it ran.
+
+    A stamp is written when its stage starts, so that an interrupted stage is resumed with equal inputs only.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "stages.json"
+        self._stamps: dict[str, dict[str, Any]] = _read(self._path)
+
+    def check(self, stage: str, inputs: Mapping[str, str]) -> None:
+        """Raise `UserError`, naming what changed, when the stage was made or begun with other inputs.
+
+        Outputs without a stamp are refused too: nobody knows what they were made from.
+        """
+        stamp = self._stamps.get(stage)
+        if stamp is None:
+            found = [name for name in OUTPUTS[stage] if (self.folder / name).exists()]
+            if found:
+                raise UserError(
+                    f"{self.folder / found[0]} has no stamp in {self._path.name}, so what it was made from is unknown; "
+                    f"use another --run folder, or --redo {stage}"
+                )
+            return
+        recorded = stamp["inputs"]
+        changes = [
+            f"{name} was {recorded.get(name, 'absent')}, now {inputs.get(name, 'absent')}"
+            for name in dict.fromkeys([*recorded, *inputs])
+            if recorded.get(name) != inputs.get(name)
+        ]
+        if changes:
+            raise UserError(
+                f"{self.folder}: changed since stage '{stage}': {'; '.join(changes)}; use another --run folder, or "
+                f"--redo {stage}"
+            )
+
+    def equal(self, stage: str, inputs: Mapping[str, str]) -> bool:
+        """Is there a stamp of the stage with exactly these inputs?"""
+        return stage in self._stamps and self._stamps[stage]["inputs"] == dict(inputs)
+
+    def is_done(self, stage: str, *, extent: int = 0) -> bool:
+        """Was the stage finished, and went as far as `extent` (epochs, evaluations)?"""
+        stamp = self._stamps.get(stage)
+        if stamp is None or not stamp["done"] or stamp["extent"] < extent:
+            return False
+        return any((self.folder / name).exists() for name in OUTPUTS[stage])
+
+    def seconds(self, stage: str) -> float | None:
+        """What the stage took when it last ran to its end."""
+        stamp = self._stamps.get(stage)
+        return stamp["seconds"] if stamp is not None and stamp["done"] else None
+
+    def start(self, stage: str, inputs: Mapping[str, str], *, extent: int = 0) -> None:
+        """Claim the stage for `inputs`."""
+        stamp = {"inputs": dict(inputs), "extent": extent, "done": False, "date": _now(), "seconds": None}
+        self._stamps[stage] = stamp
+        self._write()
+
+    def finish(self, stage: str, *, seconds: float) -> None:
+        """Record that the stage started last is complete."""
+        self._stamps[stage] |= {"done": True, "date": _now(), "seconds": round(seconds, 1)}
+        self._write()
+
+    def redo(self, stage: str) -> Path | None:
+        """Move the outputs of a stage and of those made from it aside; the folder they are in now, None without any."""
+        aside = self.folder / "replaced" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        for name in (stage, *DEPENDENTS[stage]):
+            for output in OUTPUTS[name]:
+                if (self.folder / output).exists():
+                    aside.mkdir(parents=True, exist_ok=True)
+                    (self.folder / output).replace(aside / output)
+            self._stamps.pop(name, None)
+        if self._path.exists():
+            self._write()
+        return aside if aside.exists() else None
+
+    def _write(self) -> None:
+        write_text(self._path, json.dumps(self._stamps, indent=1) + "\n")
+
+
+def hash_file(path: Path) -> str:
+    """16 hex digits of the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        stamps = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(stamps, dict)
+        for stamp in stamps.values():
+            assert isinstance(stamp["inputs"], dict)
+            assert {"extent", "done", "date", "seconds"} <= set(stamp)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AssertionError, TypeError, KeyError):
+        raise UserError(f"{path} is damaged; use another --run folder, or remove the file and --redo each stage") from None
+    return stamps
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
