@@ -1,0 +1,197 @@
+"""The charts of a report, as plotly figures without colours of text and grid, which the page adds to fit its theme."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from nas.report.labels import QUANTITIES, describe_candidate, label
+from nas.results import best_values, front
+from nas.search.objectives import Constraint, Objective, as_costs, violations
+from nas.search.pareto import hypervolume
+
+BLUE, ORANGE, GREY = "#3b82c4", "#e07b39", "#9aa3ad"
+SCALE = "Viridis"
+MAX_CHECKPOINTS = 200
+LOG_RATIO = 6.0
+"""An axis is logarithmic when its largest value is this many times the smallest."""
+
+
+def axes_of(frame: pd.DataFrame, objectives: Sequence[Objective]) -> tuple[str, str, str | None]:
+    """What to draw along x and y and as colour: latency, error and size where the run has them."""
+    names = [o.name for o in objectives]
+    y = "error_pct" if "error_pct" in names else names[0]
+    x = next(name for name in ("latency_ms", "macs", *names) if name in frame and name != y)
+    colour = next(
+        (name for name in ("size_bytes", "macs", "params", *names) if name in frame and name not in (x, y)), None
+    )
+    return x, y, colour
+
+
+def front_figure(frame: pd.DataFrame, objectives: Sequence[Objective]) -> go.Figure:
+    """All candidates as searched, the front's members measured where that was done; a member's colour is its size."""
+    x, y, colour = axes_of(frame, objectives)
+    members, others = front(frame), frame[~frame["on_front"] & frame[y].notna()]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=_scaled(others[x], x),
+        y=_scaled(others[y], y),
+        mode="markers",
+        name="other candidates, as searched",
+        marker={"color": GREY, "size": 6, "opacity": 0.55},
+        text=[describe_candidate(row) for _, row in others.iterrows()],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    verified = bool(members["verified"].any())
+    marker = {"size": 13, "line": {"width": 1.5, "color": "rgba(127,127,127,.6)"}, "color": BLUE}
+    if colour is not None:
+        bar = {"title": {"text": label(colour), "side": "right"}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
+        marker |= {"color": _scaled(best_values(members, colour), colour), "colorscale": SCALE, "colorbar": bar}
+    figure.add_scatter(
+        x=_scaled(best_values(members, x), x),
+        y=_scaled(best_values(members, y), y),
+        mode="markers",
+        name="front, measured" if verified else "front, as searched",
+        marker=marker,
+        text=[describe_candidate(row) for _, row in members.iterrows()],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    shown = _scaled(frame[x], x)
+    _style(figure, height=460)
+    figure.update_xaxes(title_text=label(x), **_axis_type(shown))
+    figure.update_yaxes(title_text=label(y))
+    return figure
+
+
+def prediction_figure(frame: pd.DataFrame, name: str, *, band_pct: float | None = None) -> go.Figure:
+    """Values of `name` as searched against those measured on the files, with the diagonal and a band around it."""
+    rows = frame[frame[f"measured_{name}"].notna() & frame[name].notna()]
+    searched, measured = _scaled(rows[name], name), _scaled(rows[f"measured_{name}"], name)
+    both = np.concatenate([searched, measured])
+    margin = 0.06 * float(np.ptp(both)) or 0.06 * float(both.max()) or 1.0
+    ends = np.array([max(both.min() - margin, 0.0), both.max() + margin])
+    figure = go.Figure()
+    if band_pct is not None:
+        low, high = ends * (1 - band_pct / 100), ends * (1 + band_pct / 100)
+        figure.add_scatter(
+            x=[*ends, *ends[::-1]],
+            y=[*low, *high[::-1]],
+            fill="toself",
+            fillcolor="rgba(59,130,196,.13)",
+            line={"width": 0},
+            name=f"within {band_pct:g}%",
+            hoverinfo="skip",
+        )
+    line = {"color": GREY, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="equal", hoverinfo="skip")
+    for on_front, colour, title in ((True, BLUE, "front"), (False, ORANGE, "fell out")):
+        mask = rows["on_front"].to_numpy() == on_front
+        if not mask.any():
+            continue
+        figure.add_scatter(
+            x=searched[mask],
+            y=measured[mask],
+            mode="markers",
+            name=title,
+            marker={"size": 9, "color": colour},
+            text=[f"#{index}" for index in rows["index"][mask]],
+            hovertemplate="%{text}: searched %{x:.4g}, measured %{y:.4g}<extra></extra>",
+        )
+    _style(figure, height=380)
+    figure.update_xaxes(title_text=f"{label(name)}, searched", range=ends.tolist())
+    figure.update_yaxes(title_text="measured", range=ends.tolist())
+    return figure
+
+
+def hypervolume_figure(
+    frame: pd.DataFrame, objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()
+) -> go.Figure:
+    """Hypervolume over evaluations, in percent of the box from the best to the worst value seen in each objective."""
+    evaluations, shares = hypervolume_curve(frame, objectives, constraints)
+    figure = go.Figure()
+    figure.add_scatter(
+        x=evaluations, y=shares, mode="lines", line={"color": BLUE, "width": 2.5, "shape": "hv"}, showlegend=False
+    )
+    _style(figure, height=320)
+    figure.update_xaxes(title_text="evaluations", rangemode="tozero")
+    figure.update_yaxes(title_text="hypervolume, % of the box seen", rangemode="tozero")
+    return figure
+
+
+def hypervolume_curve(
+    frame: pd.DataFrame, objectives: Sequence[Objective], constraints: Sequence[Constraint] = ()
+) -> tuple[list[int], list[float]]:
+    """Numbers of evaluations, and the hypervolume after each in percent; two empty lists when nothing is complete."""
+    costs = as_costs(frame, objectives)
+    complete = np.isfinite(costs).all(axis=1)
+    if not complete.any():
+        return [], []
+    low, high = costs[complete].min(axis=0), costs[complete].max(axis=0)
+    scaled = (costs - low) / np.where(high > low, high - low, 1.0)
+    kept = complete & (violations(frame, constraints) <= 0).all(axis=1)
+    ends = np.unique(np.linspace(1, len(frame), min(len(frame), MAX_CHECKPOINTS)).round().astype(int))
+    reference = np.full(len(objectives), 1.0 + 1e-9)
+    return ends.tolist(), [100 * hypervolume(scaled[:end][kept[:end]], reference) for end in ends]
+
+
+def predictor_errors(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Mean absolute difference of `name` before and after measuring, by batch; empty when nothing was predicted."""
+    if (predicted := f"predicted_{name}") not in frame:
+        return pd.Series(dtype=float)
+    return (frame[predicted] - frame[name]).abs().groupby(frame["batch"]).mean().dropna()
+
+
+def predictor_figure(errors: pd.Series, name: str) -> go.Figure:
+    """Errors from `predictor_errors`."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=errors.index,
+        y=_scaled(errors, name),
+        mode="lines+markers",
+        line={"color": ORANGE, "width": 2},
+        showlegend=False,
+    )
+    _style(figure, height=320)
+    figure.update_xaxes(title_text="batch", dtick=max(1, len(errors) // 10))
+    figure.update_yaxes(title_text=f"mean absolute error of {label(name)}", rangemode="tozero")
+    return figure
+
+
+def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
+    """The training loss over epochs, with a running mean."""
+    epochs = [float(entry["epoch"]) for entry in history]
+    loss = pd.Series([float(entry["loss"]) for entry in history])
+    smooth = loss.ewm(span=max(2, len(loss) // 20)).mean()
+    figure = go.Figure()
+    figure.add_scatter(x=epochs, y=loss, mode="lines", line={"color": GREY, "width": 1}, opacity=0.5, name="loss")
+    figure.add_scatter(x=epochs, y=smooth, mode="lines", line={"color": BLUE, "width": 2.5}, name="running mean")
+    _style(figure, height=320)
+    figure.update_xaxes(title_text="epoch")
+    figure.update_yaxes(title_text="training loss")
+    return figure
+
+
+def _scaled(values: pd.Series, name: str) -> np.ndarray:
+    return values.to_numpy(float) / QUANTITIES[name].divisor if name in QUANTITIES else values.to_numpy(float)
+
+
+def _axis_type(values: np.ndarray) -> dict[str, object]:
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive) == 0 or positive.max() < LOG_RATIO * positive.min():
+        return {"rangemode": "tozero"}
+    decades = range(int(np.floor(np.log10(positive.min()))), int(np.ceil(np.log10(positive.max()))) + 1)
+    ticks = [digit * 10.0**power for power in decades for digit in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _style(figure: go.Figure, *, height: int) -> None:
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 64, "r": 16, "t": 36, "b": 56},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(automargin=True, zeroline=False)
+    figure.update_yaxes(automargin=True, zeroline=False)

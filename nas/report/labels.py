@@ -1,0 +1,78 @@
+"""How a report words quantities and candidates."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from nas.results import best_values
+from search_spaces.precision import PRECISIONS, PREFIX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """A column and how it is shown."""
+
+    title: str
+    unit: str
+    divisor: float = 1.0
+    """From the column's unit to the one that is shown."""
+
+
+QUANTITIES = {
+    "latency_ms": Quantity(title="latency", unit="ms"),
+    "error_pct": Quantity(title="error", unit="%"),
+    "size_bytes": Quantity(title="size", unit="kB", divisor=1e3),
+    "macs": Quantity(title="MACs", unit="M", divisor=1e6),
+    "params": Quantity(title="parameters", unit="k", divisor=1e3),
+}
+
+
+def label(name: str) -> str:
+    """Axis title of a column: `latency (ms)`; the column's name where it is none of `QUANTITIES`."""
+    quantity = QUANTITIES.get(name)
+    return f"{quantity.title} ({quantity.unit})" if quantity else name
+
+
+def number(value: float, name: str) -> str:
+    """A value with three or four digits, without unit; a dash where it is missing."""
+    if not math.isfinite(value):
+        return "–"
+    shown = value / (QUANTITIES[name].divisor if name in QUANTITIES else 1.0)
+    if name.endswith("_pct"):
+        return f"{shown:.2f}"
+    return f"{shown:,.0f}" if abs(shown) >= 100 else f"{shown:.3g}"
+
+
+def with_unit(value: float, name: str) -> str:
+    """`1.23 ms`, as `number` with its unit."""
+    unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+    return f"{number(value, name)} {unit}".rstrip()
+
+
+def describe_candidate(row: pd.Series) -> str:
+    """A candidate in lines for a chart's hover: its number, values, widths and depths, precisions."""
+    values = []
+    for name in (name for name in QUANTITIES if name in row.index):
+        known = float(best_values(row.to_frame().T, name).iloc[0])
+        values.append(f"{QUANTITIES[name].title} {with_unit(known, name)}")
+    genes = {str(key): row[key] for key in row.index if "." in str(key) and not str(key).startswith(PREFIX)}
+    widths = " · ".join(str(value) for name, value in genes.items() if name.endswith(".width"))
+    depths = " · ".join(str(value) for name, value in genes.items() if name.endswith(".depth"))
+    lines = [f"<b>#{row['index']}</b>", *values]
+    lines += [f"widths {widths}, depths {depths}"] if widths else _few(genes)
+    counts = count_precisions({str(k): row[k] for k in row.index if str(k).startswith(PREFIX)})
+    return "<br>".join([*lines, f"quantized blocks: {counts or 'none'}"])
+
+
+def count_precisions(precisions: dict[str, Any], *, fp32: bool = False) -> str:
+    """`4 int8, 2 int8-dynamic`: how many places have which precision, "" for none; `fp32` counts that one too."""
+    values = list(precisions.values())
+    shown = [p for p in PRECISIONS if (fp32 or p != "fp32") and p in values]
+    return ", ".join(f"{values.count(p)} {p}" for p in shown)
+
+
+def _few(genes: dict[str, Any], limit: int = 8) -> list[str]:
+    lines = [f"{name} {value}" for name, value in list(genes.items())[:limit]]
+    return lines + ([f"and {len(genes) - limit} more genes"] if len(genes) > limit else [])
