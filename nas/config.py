@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hardware_profiles.errors import unknown_name
 from nas.errors import UserError
 
 OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params")
@@ -136,8 +137,6 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _known_option(name: str, path: Path) -> str:
-    from search_spaces.errors import unknown_name  # pulls in torch
-
     known = [f.name for f in fields(RunConfig)]
     option = name.replace("-", "_")
     if option not in known:
@@ -175,6 +174,9 @@ def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...])
     for name in objectives:
         check_name(name, OBJECTIVES, kind="objective")
     if len(set(objectives)) < 2 or len(set(objectives)) < len(objectives):
-        raise UserError(f"objectives {', '.join(objectives) or 'none'} must be two or more different ones of {', '.join(OBJECTIVES)}")
+        raise UserError(
+            f"objectives {', '.join(objectives) or 'none'} must be two or more different ones of "
+            + ", ".join(OBJECTIVES)
+        )
     for text in constraints:
         parse_constraint(text, OBJECTIVES)

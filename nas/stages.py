@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,7 @@ from nas.config import write_text
 from nas.errors import UserError
 
 STAGES = ("profile", "train", "search", "verify")
-"""In the order they run."""
-
-DEPENDENTS = {
-    "profile": ("search", "verify"),
-    "train": ("search", "verify"),
-    "search": ("verify",),
-    "verify": (),
-}
-"""Stages that are made from a stage, and so are redone with it."""
+"""In the order they run. A search of one architecture's precisions has stages of its own, such as `search-largest`."""
 
 OUTPUTS = {
     "profile": ("profile.json",),
@@ -28,6 +20,21 @@ OUTPUTS = {
     "verify": ("front", "verified.json", "pareto.csv", "report.html"),
 }
 """What a stage leaves in the run folder."""
+
+
+def outputs(stage: str) -> tuple[str, ...]:
+    """Files and folders of a stage: those of `search-largest` are named like `study-largest.db`."""
+    kind, dash, rest = stage.partition("-")
+    paths = [Path(name) for name in OUTPUTS[kind]]
+    return tuple(f"{path.stem}{dash}{rest}{path.suffix}" for path in paths)
+
+
+def made_from(stage: str, stages: Iterable[str]) -> list[str]:
+    """Those of `stages` that are made from the output of `stage`."""
+    kind, dash, rest = stage.partition("-")
+    if kind in ("profile", "train"):
+        return [name for name in stages if name.partition("-")[0] in ("search", "verify")]
+    return [name for name in stages if kind == "search" and name == f"verify{dash}{rest}"]
 
 
 class Stages:
@@ -48,7 +55,7 @@ class Stages:
         """
         stamp = self._stamps.get(stage)
         if stamp is None:
-            found = [name for name in OUTPUTS[stage] if (self.folder / name).exists()]
+            found = [name for name in outputs(stage) if (self.folder / name).exists()]
             if found:
                 raise UserError(
                     f"{self.folder / found[0]} has no stamp in {self._path.name}, so what it was made from is unknown; "
@@ -76,7 +83,7 @@ class Stages:
         stamp = self._stamps.get(stage)
         if stamp is None or not stamp["done"] or stamp["extent"] < extent:
             return False
-        return any((self.folder / name).exists() for name in OUTPUTS[stage])
+        return any((self.folder / name).exists() for name in outputs(stage))
 
     def seconds(self, stage: str) -> float | None:
         """What the stage took when it last ran to its end."""
@@ -97,8 +104,8 @@ class Stages:
     def redo(self, stage: str) -> Path | None:
         """Move the outputs of a stage and of those made from it aside; the folder they are in now, None without any."""
         aside = self.folder / "replaced" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        for name in (stage, *DEPENDENTS[stage]):
-            for output in OUTPUTS[name]:
+        for name in [stage, *made_from(stage, list(self._stamps))]:
+            for output in outputs(name):
                 if (self.folder / output).exists():
                     aside.mkdir(parents=True, exist_ok=True)
                     (self.folder / output).replace(aside / output)
@@ -111,6 +118,9 @@ class Stages:
         write_text(self._path, json.dumps(self._stamps, indent=1) + "\n")
 
 
+_STAMP = ("inputs", "extent", "done", "date", "seconds")
+
+
 def hash_file(path: Path) -> str:
     """16 hex digits of the SHA-256 of a file."""
     with path.open("rb") as file:
@@ -120,15 +130,13 @@ def hash_file(path: Path) -> str:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         stamps = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(stamps, dict)
-        for stamp in stamps.values():
-            assert isinstance(stamp["inputs"], dict)
-            assert {"extent", "done", "date", "seconds"} <= set(stamp)
+        return {stage: {name: stamp[name] for name in _STAMP} for stage, stamp in stamps.items()}
     except FileNotFoundError:
         return {}
-    except (ValueError, AssertionError, TypeError, KeyError):
-        raise UserError(f"{path} is damaged; use another --run folder, or remove the file and --redo each stage") from None
-    return stamps
+    except (ValueError, AttributeError, TypeError, KeyError):
+        raise UserError(
+            f"{path} is damaged; use another --run folder, or remove the file and --redo each stage"
+        ) from None
 
 
 def _now() -> str:

@@ -1,0 +1,353 @@
+"""The command line. Verbs import what they need when they run, so that help is quick."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+from nas import __version__
+from nas.config import RunConfig, load_options, merge_options
+from nas.errors import UserError
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+QUICKSTART = Path("results/quickstart")
+
+app = App(
+    name="nas",
+    version=__version__,
+    help="Search for the networks, and the precision of their blocks, that are best on your device.\n\n"
+    "`nas search` does it all: measure the device, train a supernet, search, and hand back verified ONNX models.",
+    help_format="markdown",
+)
+
+Flag = Annotated[bool, Parameter(negative="")]
+Names = Annotated[list[str] | None, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a run lives and what it is about."""
+
+    run: Path = QUICKSTART
+    """Folder of the run; options given before are remembered in it."""
+    config: Path | None = None
+    """YAML file with options under the same names; flags win."""
+    space: str | None = None
+    """Search space: a name of `nas spaces`, or my_package.spaces:phone. [default: hybrid-tiny]"""
+    data: str | None = None
+    """fashion-mnist, cifar10, cifar100, a folder, or my_package.data:load. [default: fashion-mnist]"""
+    num_validation: int | None = None
+    """Images kept from training to judge candidates. [default: a tenth, at most 5,000]"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Options of training."""
+
+    epochs: int | None = None
+    """Passes over the training images; more than before trains on."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TargetFlags:
+    """What models are made for."""
+
+    hardware: str | None = None
+    """local (measure this machine), a name of `nas hardware`, or a profile's file. [default: local]"""
+    runtime: str | None = None
+    """What runs the models. [default: onnxruntime]"""
+    threads: int | None = None
+    """Threads one run of a model may use. [default: 1]"""
+    batch: int | None = None
+    """Images a model sees at once. [default: 1]"""
+    budget: str | None = None
+    """Time for measuring, such as 60, 90s or 5m. [default: 60]"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SearchFlags:
+    """Options of the search."""
+
+    objectives: Names = None
+    """Two or more of error_pct, latency_ms, size_bytes, macs, params, separated by commas. [default: the first three]"""
+    constraints: Names = None
+    """A limit such as 'latency_ms<=2.5'; may be repeated."""
+    num_evaluations: int | None = None
+    """Candidates whose accuracy is measured, in all; more than before searches on. [default: 60]"""
+    searcher: str | None = None
+    """predictor-guided, nsga2, random, or my_package.search:MySearcher. [default: predictor-guided]"""
+    architecture: str | None = None
+    """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
+    num_images: int | None = None
+    """Validation images each candidate is judged on. [default: all]"""
+    seed: int | None = None
+    """Decides every random choice of the search. [default: 0]"""
+    max_models: int | None = None
+    """Models of the front to export and measure. [default: 12]"""
+
+
+Redo = Annotated[Literal["profile", "train", "search", "verify"] | None, Parameter()]
+
+
+@app.command
+def train(*, run: RunOptions = RunOptions(), training: TrainFlags = TrainFlags(), redo: Flag = False) -> None:
+    """Train a supernet: the shared weights of all networks of a search space.
+
+    Parameters
+    ----------
+    redo
+        Set the trained supernet aside and train anew.
+    """
+    opened = _open(run, training, redo="train" if redo else None)
+    opened.train()
+
+
+@app.command
+def profile(*, run: RunOptions = RunOptions(), target: TargetFlags = TargetFlags(), redo: Flag = False) -> None:
+    """Measure what the blocks of a search space cost on this machine.
+
+    Parameters
+    ----------
+    redo
+        Set the profile aside and measure anew.
+    """
+    opened = _open(run, target, redo="profile" if redo else None)
+    opened.profile()
+
+
+@app.command
+def search(
+    *,
+    run: RunOptions = RunOptions(),
+    training: TrainFlags = TrainFlags(),
+    target: TargetFlags = TargetFlags(),
+    options: SearchFlags = SearchFlags(),
+    redo: Redo = None,
+    dry_run: Flag = False,
+) -> None:
+    """Search architecture and precision together, export the front and measure every exported model.
+
+    Runs the stages that are missing (profile, train, search, verify) and reuses those that are there. A killed command
+    continues when it is given again.
+
+    Parameters
+    ----------
+    redo
+        Set the results of a stage, and of those made from it, aside and do it anew.
+    dry_run
+        Print costs, which constraints can be met, and an estimate of the time; train nothing.
+    """
+    if dry_run:
+        from nas.preview import print_preview
+
+        print_preview(run.run, _merge(run, training, target, options), console=_console())
+        return
+    _finish(_open(run, training, target, options, redo=redo))
+
+
+@app.command
+def verify(*, run: RunOptions = RunOptions(), options: SearchFlags = SearchFlags(), redo: Flag = False) -> None:
+    """Export the front of a search and measure every exported model; `nas search` ends with it.
+
+    Parameters
+    ----------
+    redo
+        Set the verified models aside and measure anew.
+    """
+    _finish(_open(run, options, redo="verify" if redo else None))
+
+
+@app.command
+def results(
+    run: Path = QUICKSTART, /, *, all: Flag = False, csv: Path | None = None, architecture: str | None = None
+) -> None:
+    """Print the front of a run: what the search saw beside what was measured on the exported models.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    all
+        Every candidate, not the front alone.
+    csv
+        Write the rows there, with all columns; an existing file is left alone.
+    architecture
+        Show the search of this architecture's precisions instead.
+    """
+    from nas.results import front, load_results
+    from nas.tables import results_table
+
+    frame = load_results(run, study=_study(architecture))
+    _console().print(results_table(frame, everything=all))
+    if csv is not None:
+        rows = frame if all else front(frame)
+        try:
+            with csv.open("x", encoding="utf-8") as file:
+                rows.to_csv(file, index=False)
+        except FileExistsError:
+            raise UserError(f"{csv} exists; nothing was overwritten, give another file") from None
+
+
+@app.command
+def export(run: Path = QUICKSTART, /, *, select: str = "all", output: Path = Path("models")) -> None:
+    """Copy verified models of a run's front, each into a folder with all that is needed to run it.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    select
+        knee (the best compromise), a limit such as 'latency_ms<=2', the number of a model, or all.
+    output
+        Folder to copy to; models that are there are not overwritten.
+    """
+    from nas.export import export_front
+
+    for folder in export_front(run, select=select, output=output):
+        print(folder)
+
+
+@app.command
+def predict(folder: Path, /, *images: Path) -> None:
+    """Classify pictures with an exported model, by ONNX Runtime alone.
+
+    Parameters
+    ----------
+    folder
+        Folder of an exported model.
+    images
+        Picture files of any size.
+    """
+    from nas.predict import predict
+
+    if not images:
+        raise UserError("no picture is given; name one or more files after the model's folder")
+    for path, class_name, probability in predict(folder, list(images)):
+        print(f"{path}: {class_name} ({100 * probability:.1f}%)")
+
+
+@app.command
+def spaces(name: str | None = None, /) -> None:
+    """List the search spaces, or print one: genes, number of architectures, smallest and largest network.
+
+    Parameters
+    ----------
+    name
+        A name of the list, or my_package.spaces:phone.
+    """
+    from nas.tables import extremes_table, space_table
+    from search_spaces import SPACES, get_space
+
+    if name is None:
+        for known in SPACES:
+            space = get_space(known)
+            print(f"{known}: {space.image_size}x{space.image_size} images, {len(space.choices)} genes")
+        return
+    space = get_space(name)
+    console = _console()
+    console.print(space_table(space))
+    print(f"{space.num_architectures()} distinct architectures ({space.num_architectures():.3g})")
+    console.print(extremes_table(space))
+
+
+@app.command
+def hardware() -> None:
+    """List the shipped hardware profiles and describe this machine."""
+    from hardware_profiles.device import describe_device
+    from hardware_profiles.profile import list_profiles
+    from hardware_profiles.runtimes import RUNTIMES
+
+    device = describe_device()
+    print(f"local: {device.processor}, {device.num_cores} cores, {device.memory_gb:.0f} GB, {device.platform}")
+    print(f"       instruction sets: {', '.join(device.flags) or 'unknown'}; runtimes: {', '.join(RUNTIMES)}")
+    profiles = list_profiles()
+    if profiles:
+        from nas.tables import profiles_table
+
+        _console().print(profiles_table(profiles))
+    else:
+        print("No profiles are shipped yet; `nas profile` measures this machine.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0, 2 after a mistake told in one line, 130 when interrupted."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of libraries, about their own code
+    try:
+        app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        _exit(f"{' '.join(str(error).split())} `nas --help` and `nas VERB --help` list what there is.")
+    except KeyboardInterrupt:
+        _exit("interrupted; the same command continues where it stopped", code=130)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        _exit(f"{error.filename or 'a file'}: {error.strerror}; make room or choose another place, then run it again")
+    except ValueError as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        _exit(" ".join(str(error).split()))
+
+
+def _user_errors() -> tuple[type[ValueError], ...]:
+    from hardware_profiles.errors import ProfileError
+    from search_spaces.errors import SpaceError
+
+    return UserError, ProfileError, SpaceError
+
+
+def _exit(message: str, *, code: int = 2) -> None:
+    print(f"nas: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _merge(run: RunOptions, *flags: Any) -> RunConfig:
+    """Defaults, then the run's own options, then the file's, then the flags."""
+    given: dict[str, Any] = {k: v for k, v in asdict(run).items() if k not in ("run", "config")}
+    for group in flags:
+        given |= asdict(group)
+    remembered = run.run / "config.yaml"
+    return merge_options(
+        load_options(remembered) if remembered.exists() else {},
+        {} if run.config is None else load_options(run.config),
+        given,
+    )
+
+
+def _open(run: RunOptions, *flags: Any, redo: str | None) -> "Run":
+    config = _merge(run, *flags)
+    from nas.run import Run
+
+    opened = Run(run.run, config)
+    if redo is not None:
+        opened.redo(redo)
+    return opened
+
+
+def _finish(run: "Run") -> None:
+    """Run all stages; the last things printed are the front and where everything is."""
+    from nas.tables import results_table
+
+    frame = run.verify()
+    _console().print(results_table(frame))
+    print(f"models: {run.models_path}\ntable:  {run.csv_path}\nreport: {run.report_path}")
+
+
+def _study(architecture: str | None) -> str:
+    return "study.db" if architecture is None else f"study-{Path(architecture).stem}.db"

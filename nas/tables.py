@@ -1,0 +1,98 @@
+"""What the command line prints about results, spaces and hardware."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.table import Table
+
+from hardware_profiles.profile import HardwareProfile
+from nas.results import front, objectives_of
+from search_spaces import SearchSpace
+from search_spaces.cost import network_cost
+
+_FORMATS = {
+    "error_pct": (1.0, "{:.2f}", "error %"),
+    "latency_ms": (1.0, "{:.3f}", "ms"),
+    "size_bytes": (1e3, "{:.0f}", "kB"),
+}
+_FORMATS |= {"macs": (1e6, "{:.2f}", "MMACs"), "params": (1e3, "{:.0f}", "k parameters")}
+"""Column -> divisor, format, heading."""
+
+
+def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
+    """The front, fastest first, or every candidate in order of evaluation: what the search saw, what was measured."""
+    rows = frame if everything else front(frame)
+    names = list(dict.fromkeys([*(o.name for o in objectives_of(frame)), "latency_ms", "macs", "params"]))
+    names = [name for name in names if name in frame]
+    measured = [name for name in ("error_pct", "latency_ms", "size_bytes") if frame[f"measured_{name}"].notna().any()]
+    title = (
+        "All candidates" if everything else ("Pareto front" if measured else "Pareto front (searched, not verified)")
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("model", justify="right")
+    for name in names:
+        table.add_column(_heading(name), justify="right")
+    for name in measured:
+        table.add_column(f"measured {_heading(name)}", justify="right")
+    if measured:
+        table.add_column("test error %", justify="right")
+    table.add_column("precisions")
+    if everything:
+        table.add_column("remark")
+    for _, row in rows.iterrows():
+        cells = [str(row["index"]), *(_cell(name, row[name]) for name in names)]
+        cells += [_cell(name, row[f"measured_{name}"]) for name in measured]
+        cells += [_cell("error_pct", row["test_error_pct"])] if measured else []
+        cells.append(_precisions(row))
+        if everything:
+            cells.append("on the front" if row["on_front"] else str(row["reason"] or row["front_reason"]))
+        table.add_row(*cells)
+    return table
+
+
+def space_table(space: SearchSpace) -> Table:
+    """The genes of a space."""
+    table = Table("gene", "values", title=f"{space.name}: {len(space.choices)} genes", title_justify="left")
+    for choice in space.choices:
+        table.add_row(choice.name, " ".join(map(str, choice.values)))
+    return table
+
+
+def extremes_table(space: SearchSpace) -> Table:
+    """MACs and parameters of the smallest and largest network."""
+    table = Table("network", "MMACs", "parameters", "fp32 peak activations kB")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, architecture in (("smallest", space.smallest()), ("largest", space.largest())):
+        cost = network_cost(space.blocks(architecture))
+        table.add_row(name, f"{cost.macs / 1e6:.2f}", f"{cost.num_params:,}", f"{cost.peak_activation_bytes / 1e3:.0f}")
+    return table
+
+
+def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
+    """Shipped profiles."""
+    table = Table("hardware", "processor", "space", "runtime", "threads", "batch", "date", title="Shipped profiles")
+    table.title_justify = "left"
+    for p in profiles:
+        runtime = f"{p.runtime} {p.runtime_version}"
+        table.add_row(p.name, p.device.processor, p.space, runtime, str(p.num_threads), str(p.batch_size), p.date[:10])
+    return table
+
+
+def _heading(name: str) -> str:
+    return _FORMATS[name][2] if name in _FORMATS else name
+
+
+def _cell(name: str, value: float) -> str:
+    divisor, form, _ = _FORMATS.get(name, (1.0, "{:.4g}", name))
+    return "" if math.isnan(value) else form.format(value / divisor)
+
+
+def _precisions(row: pd.Series) -> str:
+    """How many places have which precision; inactive places count as fp32 in a genotype and are left out."""
+    counts: dict[str, int] = {}
+    for name, value in row.items():
+        if str(name).startswith("precision.") and value != "fp32":
+            counts[str(value)] = counts.get(str(value), 0) + 1
+    return ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items())) or "fp32"
