@@ -77,6 +77,7 @@ def prediction_figure(frame: pd.DataFrame, name: str, *, band_pct: float | None 
         figure.add_scatter(
             x=[*ends, *ends[::-1]],
             y=[*low, *high[::-1]],
+            mode="lines",
             fill="toself",
             fillcolor="rgba(59,130,196,.13)",
             line={"width": 0},
@@ -115,7 +116,7 @@ def hypervolume_figure(
     )
     _style(figure, height=320)
     figure.update_xaxes(title_text="evaluations", rangemode="tozero")
-    figure.update_yaxes(title_text="hypervolume, % of the box seen", rangemode="tozero")
+    figure.update_yaxes(title_text="hypervolume (%)", rangemode="tozero")
     return figure
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from nas.results import best_values
 from search_spaces.precision import PRECISIONS, PREFIX
 
 
@@ -42,7 +41,9 @@ def number(value: float, name: str) -> str:
     shown = value / (QUANTITIES[name].divisor if name in QUANTITIES else 1.0)
     if name.endswith("_pct"):
         return f"{shown:.2f}"
-    return f"{shown:,.0f}" if abs(shown) >= 100 else f"{shown:.3g}"
+    if abs(shown) >= 100 or shown == 0:
+        return f"{shown:,.0f}"
+    return f"{shown:#.3g}"
 
 
 def with_unit(value: float, name: str) -> str:
@@ -51,12 +52,18 @@ def with_unit(value: float, name: str) -> str:
     return f"{number(value, name)} {unit}".rstrip()
 
 
+def values_of(row: pd.Series) -> dict[str, str]:
+    """The quantities of a candidate with their units: measured on the file where that was done, else as searched."""
+    shown = {}
+    for name in (name for name in QUANTITIES if name in row.index):
+        measured = float(row.get(f"measured_{name}", math.nan))
+        shown[name] = with_unit(float(row[name]) if math.isnan(measured) else measured, name)
+    return shown
+
+
 def describe_candidate(row: pd.Series) -> str:
     """A candidate in lines for a chart's hover: its number, values, widths and depths, precisions."""
-    values = []
-    for name in (name for name in QUANTITIES if name in row.index):
-        known = float(best_values(row.to_frame().T, name).iloc[0])
-        values.append(f"{QUANTITIES[name].title} {with_unit(known, name)}")
+    values = [f"{QUANTITIES[name].title} {value}" for name, value in values_of(row).items()]
     genes = {str(key): row[key] for key in row.index if "." in str(key) and not str(key).startswith(PREFIX)}
     widths = " · ".join(str(value) for name, value in genes.items() if name.endswith(".width"))
     depths = " · ".join(str(value) for name, value in genes.items() if name.endswith(".depth"))

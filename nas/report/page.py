@@ -15,7 +15,7 @@ import plotly.offline
 from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
-from nas.report.labels import QUANTITIES, count_precisions, label, number, with_unit
+from nas.report.labels import QUANTITIES, count_precisions, label, number, values_of, with_unit
 from nas.report.style import CSS, SCRIPT
 from nas.results import STUDY, beside, best_values, front, replace_text
 from search_spaces.precision import PREFIX
@@ -93,7 +93,11 @@ def _header(inputs: Inputs) -> str:
 
 def _key_figures(inputs: Inputs) -> list[tuple[str, str]]:
     members = front(inputs.frame)
-    cards = [("models on the front", str(len(members)))]
+    models = [
+        count_precisions({b["name"]: b["precision"] for b in m["blocks"]}, fp32=True) for m in inputs.models.values()
+    ]
+    mixed = f", {sum(',' in counts for counts in models)} of mixed precision" if models else ""
+    cards = [(f"models on the front{mixed}", str(len(members)))]
     if members.empty:
         return cards
     kind = "measured" if inputs.verified else "searched"
@@ -108,9 +112,6 @@ def _key_figures(inputs: Inputs) -> list[tuple[str, str]]:
         cards.append(("lowest test error", with_unit(members["test_error_pct"].min(), "error_pct")))
     if (error := _mean_error(inputs.frame, "latency_ms", relative=True)) is not None:
         cards.append(("mean error of predicted latency", f"{error:.1f} %"))
-    genes = members[[name for name in members if str(name).startswith(PREFIX)]]
-    if genes.shape[1]:
-        cards.append(("of them with mixed precision", str(int((genes.nunique(axis=1) > 1).sum()))))
     return cards
 
 
@@ -205,15 +206,17 @@ def _progress(inputs: Inputs, page: _Page) -> str:
     text = (
         "How much of the box between the best and worst values seen the candidates so far dominate; higher is better."
     )
-    left = _section("Search progress", f"<p>{text}</p>{curve}")
     expensive = [o.name for o in inputs.objectives if o.expensive]
     errors = {name: found for name in expensive if len(found := figures.predictor_errors(frame, name))}
     if not errors:
-        right = _section("Predictor", _missing("No batch has been predicted before it was measured."))
-    else:
-        name, found = next(iter(errors.items()))
-        text = "What the predictor expected of each batch, before measuring it, against what came out; lower is better."
-        right = _section("Predictor", f"<p>{text}</p>{page.chart('predictor', figures.predictor_figure(found, name))}")
+        note = _missing(
+            "No batch has been predicted before it was measured, so there is no error of a predictor to show."
+        )
+        return _section("Search progress", f"<p>{text}</p>{curve}{note}")
+    left = _section("Search progress", f"<p>{text}</p>{curve}")
+    name, found = next(iter(errors.items()))
+    text = "What the predictor expected of each batch, before measuring it, against what came out; lower is better."
+    right = _section("Predictor", f"<p>{text}</p>{page.chart('predictor', figures.predictor_figure(found, name))}")
     return f'<div class="pair">{left}{right}</div>'
 
 
@@ -266,8 +269,7 @@ def _diagrams(inputs: Inputs) -> str:
     for _, row in front(inputs.frame).iterrows():
         if (index := int(row["index"])) not in blocks:
             continue
-        one = row.to_frame().T
-        values = [with_unit(float(best_values(one, n).iloc[0]), n) for n in QUANTITIES if n in row.index][:3]
+        values = list(values_of(row).values())[:3]
         heading = f"<h3>#{index}<small>{escape(' · '.join(values))}</small></h3>"
         parts.append(f'<div class="model">{heading}{diagram(blocks[index], colours)}</div>')
     text = "Blocks from input to output, with the channels and the picture size they read. Between blocks all is fp32."

@@ -30,10 +30,10 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 .chart { width: 100%; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 7px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; }
+th, td { padding: 7px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; white-space: normal; }
 th small { display: block; font-weight: 400; }
-td:last-child, th:last-child { text-align: left; }
+td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 120px; }
 table.plain { width: auto; margin-top: 12px; }
 table.plain :is(th, td):first-child { text-align: left; }
 table.plain :is(th, td):last-child { text-align: right; }
@@ -52,10 +52,10 @@ tbody tr:last-child td { border-bottom: 0; }
   border: 2px solid color-mix(in srgb, var(--k) 35%, var(--card)); }
 .block span { color: var(--soft); font-size: 11.5px; }
 .block.int8 { border: 2px solid var(--ink); background-image: repeating-linear-gradient(135deg,
-  color-mix(in srgb, var(--k) 20%, transparent) 0 4px, transparent 4px 9px); }
+  color-mix(in srgb, var(--k) 14%, transparent) 0 3px, transparent 3px 9px); }
 .block.int8-dynamic { border: 2px dashed var(--ink); }
-.missing { margin: 8px 0 0; padding: 12px 14px; border-radius: 8px; background: var(--back); color: var(--soft); }
-footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
+p.missing { max-width: none; margin: 8px 0 0; padding: 12px 14px;
+  border-radius: 8px; background: var(--back); color: var(--soft); }
 """
 
 SCRIPT = """

@@ -19,6 +19,7 @@ OBJECTIVES = (
     Objective("latency_ms", unit="ms", expensive=False),
     Objective("size_bytes", unit="B", expensive=False),
 )
+MAX_MODELS = 10
 SPACE = CandidateSpace(hybrid_tiny(num_channels=1))
 
 
@@ -35,7 +36,7 @@ def make_run(
     study, rows = make_study(folder / "study.db", num_rows=num_rows)
     if verified:
         write_verified(folder, study)
-        for index in np.flatnonzero(on_front(study.frame(), OBJECTIVES)):
+        for index in np.flatnonzero(on_front(study.frame(), OBJECTIVES))[:MAX_MODELS]:
             _write_member(folder / "front" / str(index), rows[index])
     return folder
 
@@ -56,6 +57,7 @@ def write_verified(folder: Path, study: Study) -> None:
     """`verified.json` for the front of `study` and one candidate that fell out."""
     frame, rng = study.frame(), np.random.default_rng(1)
     mask = on_front(frame, OBJECTIVES)
+    mask[np.flatnonzero(mask)[MAX_MODELS:]] = False
     fallen = np.flatnonzero(~mask & frame["error_pct"].notna())[:1].tolist()
     rows = [
         {
