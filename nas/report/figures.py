@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from nas.report.labels import QUANTITIES, describe_candidate, label
+from nas.report.labels import QUANTITIES, SEARCHED_AS, describe_candidate, label
 from nas.results import best_values, front
 from nas.search.objectives import Constraint, Objective, as_costs, violations
 from nas.search.pareto import hypervolume
@@ -97,10 +97,10 @@ def prediction_figure(frame: pd.DataFrame, name: str, *, band_pct: float | None 
             name=title,
             marker={"size": 9, "color": colour},
             text=[f"#{index}" for index in rows["index"][mask]],
-            hovertemplate="%{text}: searched %{x:.4g}, measured %{y:.4g}<extra></extra>",
+            hovertemplate="%{text}: " + SEARCHED_AS[name] + " %{x:.4g}, measured %{y:.4g}<extra></extra>",
         )
     _style(figure, height=380)
-    figure.update_xaxes(title_text=f"{label(name)}, searched", range=ends.tolist())
+    figure.update_xaxes(title_text=f"{label(name)}, {SEARCHED_AS[name]}", range=ends.tolist())
     figure.update_yaxes(title_text="measured", range=ends.tolist())
     return figure
 

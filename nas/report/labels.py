@@ -27,6 +27,9 @@ QUANTITIES = {
     "params": Quantity(title="parameters", unit="k", divisor=1e3),
 }
 
+SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated"}
+"""What the search's own value of a quantity is, where files are measured too; others are computed."""
+
 
 def label(name: str) -> str:
     """Axis title of a column: `latency (ms)`; the column's name where it is none of `QUANTITIES`."""

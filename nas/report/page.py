@@ -15,10 +15,10 @@ import plotly.offline
 from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
-from nas.report.labels import QUANTITIES, count_precisions, label, number, values_of, with_unit
+from nas.report.labels import QUANTITIES, SEARCHED_AS, count_precisions, label, number, values_of, with_unit
 from nas.report.style import CSS, SCRIPT
 from nas.results import STUDY, beside, best_values, front, replace_text
-from search_spaces.precision import PREFIX
+from search_spaces.precision import PRECISIONS
 
 BAND_PCT = 10.0
 """Predicted latencies should be this close to the measured ones."""
@@ -175,14 +175,14 @@ def _front(inputs: Inputs, page: _Page) -> str:
 def _predictions(inputs: Inputs, page: _Page) -> str:
     frame, sections = inputs.frame, []
     for name, band in (("latency_ms", BAND_PCT), ("error_pct", None)):
-        title = f"{QUANTITIES[name].title.capitalize()}: searched against measured"
+        title = f"{QUANTITIES[name].title.capitalize()}: {SEARCHED_AS[name]} against measured"
         if name not in frame or (error := _mean_error(frame, name, relative=band is not None)) is None:
             sections.append(_section(title, _missing("No exported file has been measured yet.")))
             continue
         count = int(frame[f"measured_{name}"].notna().sum())
         shown = f"{error:.1f} % of the measured value" if band else f"{error:.2f} percentage points"
-        source = "from the profile" if band else "simulated in torch, validation split"
-        text = f"Mean absolute error {shown} over {count} exported files; searched values are {source}."
+        source = "from the profile" if band else "of the validation split in torch"
+        text = f"Mean absolute error {shown} over {count} exported files; {SEARCHED_AS[name]} values are {source}."
         chart = page.chart(f"predicted-{name.split('_')[0]}", figures.prediction_figure(frame, name, band_pct=band))
         sections.append(_section(title, f"<p>{text}</p>{chart}"))
     return f'<div class="pair">{"".join(sections)}</div>'
@@ -244,20 +244,21 @@ def _table(inputs: Inputs) -> str:
         measured = f"measured_{name}"
         if measured in members and members[measured].notna().any():
             columns[f"{label(name)}|measured"] = [number(value, name) for value in members[measured]]
-        columns[f"{label(name)}|searched"] = [number(value, name) for value in members[name]]
+        columns[f"{label(name)}|{SEARCHED_AS.get(name, 'computed')}"] = [number(value, name) for value in members[name]]
     if members["test_error_pct"].notna().any():
         columns["test error (%)"] = [number(value, "error_pct") for value in members["test_error_pct"]]
         columns["agreement (%)|with torch"] = [number(value, "error_pct") for value in members["agreement_pct"]]
-    columns["blocks by precision"] = [_precisions(inputs, row) for _, row in members.iterrows()]
+    columns[f"blocks|{' · '.join(PRECISIONS)}"] = [_precisions(inputs, row) for _, row in members.iterrows()]
     rows = list(zip(*columns.values(), strict=True))
     return _section("Models", f'<div class="wide">{_rows(tuple(columns), rows)}</div>')
 
 
 def _precisions(inputs: Inputs, row: pd.Series) -> str:
-    if (model := inputs.models.get(int(row["index"]))) is not None:
-        return count_precisions({block["name"]: block["precision"] for block in model["blocks"]}, fp32=True)
-    genes = {str(name): row[name] for name in row.index if str(name).startswith(PREFIX)}
-    return count_precisions(genes) or "fp32"
+    """How many blocks have each precision: `7 · 6 · 3`; a dash before the model is exported."""
+    if (model := inputs.models.get(int(row["index"]))) is None:
+        return "–"
+    used = [block["precision"] for block in model["blocks"]]
+    return " · ".join(str(used.count(precision)) for precision in PRECISIONS)
 
 
 def _diagrams(inputs: Inputs) -> str:

@@ -23,7 +23,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .pair > section { margin-top: 0; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; }
 .figures div { background: var(--card); border: 1px solid var(--line); border-radius: 12px; padding: 14px 16px; }
-.figures b { display: block; font-size: 22px; letter-spacing: -.02em; line-height: 1.25; }
+.figures b { display: block; font-size: 20px; letter-spacing: -.02em; line-height: 1.25; }
 .figures span { color: var(--soft); font-size: 13px; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 4px 20px; margin: 0; font-size: 14px; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
@@ -33,7 +33,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; font-variant-nu
 th, td { padding: 7px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; font-size: 12.5px; vertical-align: bottom; white-space: normal; }
 th small { display: block; font-weight: 400; }
-td:last-child, th:last-child { text-align: left; white-space: normal; min-width: 120px; }
+td:last-child, th:last-child { text-align: left; padding-left: 18px; }
 table.plain { width: auto; margin-top: 12px; }
 table.plain :is(th, td):first-child { text-align: left; }
 table.plain :is(th, td):last-child { text-align: right; }
