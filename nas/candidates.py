@@ -1,0 +1,221 @@
+"""What a search proposes and how it is judged: accuracy of the sub-network under its policy, cost from the profile."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hardware_profiles.profile import HardwareProfile
+from nas.data import ImageData, Split
+from nas.errors import UserError
+from nas.evaluation import accuracy_pct, normalize, recalibrate
+from nas.profiling import weight_bits
+from nas.progress import Progress
+from nas.quantization import Ranges, calibrate, simulate
+from nas.search import Objective, optimize, parse_constraint
+from nas.supernet import Supernet
+from predictors.latency import LatencyPredictor
+from search_spaces import Architecture, Genotype, Network, SearchSpace
+from search_spaces.blocks import block_class
+from search_spaces.cost import network_cost
+from search_spaces.errors import unknown_name
+from search_spaces.precision import Candidate, CandidateSpace, canonical_policy
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective("error_pct", unit="%"),
+        Objective("latency_ms", unit="ms", expensive=False),
+        Objective("size_bytes", unit="bytes", expensive=False),
+        Objective("macs", expensive=False),
+        Objective("params", expensive=False),
+    )
+}
+"""What may be optimised; lower is better for all. `error_pct` is measured, the others are computed for any candidate."""
+
+NUM_RANGE_IMAGES = 256
+"""Training images whose activations give the ranges of static int8."""
+
+
+class CheapObjectives:
+    """Latency, size, MACs and parameters of many genotypes at once, from a hardware profile."""
+
+    def __init__(self, candidates: CandidateSpace, profile: HardwareProfile):
+        self.candidates, self.profile = candidates, profile
+        self.predictor = LatencyPredictor.from_profile(profile)
+        self._row = lru_cache(maxsize=200_000)(self._costs)
+
+    def __call__(self, genotypes: Sequence[Genotype]) -> dict[str, np.ndarray]:
+        """Columns by name; latency is predicted for the profile's target, size is that of the exported file."""
+        candidates = [self.candidates.candidate(genotype) for genotype in genotypes]
+        rows = [self._row(candidate) for candidate in candidates]
+        columns = np.array([row[1:] for row in rows], float).reshape(-1, 3)
+        latency_ms = self.predictor.predict([row[0] for row in rows]) if rows else np.empty(0)
+        return {
+            "latency_ms": latency_ms,
+            "size_bytes": columns[:, 0],
+            "macs": columns[:, 1],
+            "params": columns[:, 2],
+        }
+
+    def fastest(self, architecture: Architecture) -> Candidate:
+        """An architecture with each block in the precision that is fastest in the profile."""
+        specs, policy = self.candidates.space.blocks(architecture), {}
+        for spec in specs:
+            possible = [p for p in block_class(spec.kind).precisions if p in self.candidates.precisions]
+            policy[spec.name] = min(possible, key=lambda p: self.profile.latency_ms(spec.cost_key, p))
+        return Candidate(architecture=architecture, policy=canonical_policy(specs, policy))
+
+    def _costs(self, candidate: Candidate) -> tuple[tuple[tuple[str, str], ...], int, int, int]:
+        specs = self.candidates.space.blocks(candidate.architecture)
+        blocks = profile_blocks(self.candidates.space, candidate)
+        size_bytes = sum(self.profile.rows[self.profile.row(*block)].size_bytes for block in blocks)
+        cost = network_cost(specs)
+        return blocks, size_bytes, cost.macs, cost.num_params
+
+
+def profile_blocks(space: SearchSpace, candidate: Candidate) -> tuple[tuple[str, str], ...]:
+    """A candidate as a profile sees it: (block key, precision) of each block, in order."""
+    policy = dict(candidate.policy.precisions)
+    return tuple((spec.cost_key, policy.get(spec.name, "fp32")) for spec in space.blocks(candidate.architecture))
+
+
+class Evaluator:
+    """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy."""
+
+    def __init__(self, supernet: Supernet, data: ImageData, *, batch_size: int = 1, bits: int = 8):
+        self.supernet, self.data = supernet, data
+        self.batch_size, self.bits = batch_size, bits
+        self.deployed = lru_cache(maxsize=16)(self._deployed)
+
+    def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
+        """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
+        network = self.supernet.extract(architecture).to(memory_format=torch.channels_last)
+        deployed = recalibrate(network, self.data).deploy()
+        return deployed, calibrate(deployed, normalize(self.data.train.images_BCHW[:NUM_RANGE_IMAGES], self.data))
+
+    def network(self, candidate: Candidate) -> Network:
+        """What the runtime will compute for a candidate, in torch."""
+        deployed, ranges = self.deployed(candidate.architecture)
+        return simulate(deployed, candidate.policy, ranges, batch_size=self.batch_size, weight_bits=self.bits)
+
+    def error_pct(self, candidate: Candidate, split: Split) -> float:
+        """Top-1 error on a split, in %; lower is better."""
+        return 100 - accuracy_pct(self.network(candidate), split, self.data)
+
+
+def run_search(
+    supernet: Supernet,
+    data: ImageData,
+    profile: HardwareProfile,
+    *,
+    study: Path | str | None = None,
+    objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+    constraints: Sequence[str] = (),
+    num_evaluations: int = 60,
+    searcher: str = "predictor-guided",
+    seed: int = 0,
+    architecture: Architecture | None = None,
+    num_images: int | None = None,
+    num_threads: int = 2,
+    settings: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Search architecture and precision together, or the policy of one `architecture` alone.
+
+    Args:
+        study: file or storage URL to which each measured candidate is appended; an existing one is continued.
+        num_images: validation images that decide an error; all by default.
+        num_threads: torch threads of every evaluation; part of what makes a search repeatable.
+
+    Returns:
+        The study, one row a measured candidate: genes, objectives and the other costs.
+
+    Raises:
+        UserError: an unknown objective, a constraint that nothing meets, a profile of another space, a study of another search.
+    """
+    space = supernet.space
+    check_profile(profile, space)
+    chosen = [_objective(name) for name in objectives]
+    limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
+    candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
+    cheap = CheapObjectives(candidates, profile)
+    evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
+    split = data.validation
+    if num_images is not None:
+        split = Split(images_BCHW=split.images_BCHW[:num_images], labels_B=split.labels_B[:num_images])
+
+    def evaluate(genotype: Genotype) -> dict[str, float]:
+        return {"error_pct": evaluator.error_pct(candidates.candidate(genotype), split)}
+
+    with torch_threads(num_threads):
+        return optimize(
+            evaluate,
+            candidates.choices,
+            objectives=chosen,
+            num_evaluations=num_evaluations,
+            searcher=searcher,
+            seed=seed,
+            canonical=lru_cached(candidates),
+            initial=[candidates.genotype(candidate) for candidate in first_candidates(cheap)],
+            constraints=limits,
+            cheap=cheap,
+            study=study,
+            settings={"num_threads": num_threads, "num_images": len(split), **(settings or {})},
+            progress=progress,
+        )
+
+
+def lru_cached(candidates: CandidateSpace):  # type: ignore[no-untyped-def]
+    """The space's canonical form, remembered: evolution asks for the same genotypes again and again."""
+    names = [choice.name for choice in candidates.choices]
+
+    @lru_cache(maxsize=200_000)
+    def remembered(values: tuple[Any, ...]) -> Genotype:
+        return candidates.canonical(dict(zip(names, values, strict=True)))
+
+    return lambda genotype: dict(remembered(tuple(genotype[name] for name in names)))
+
+
+def first_candidates(cheap: CheapObjectives) -> list[Candidate]:
+    """What a search measures first: the extremes, each in fp32, in uniform precisions and in its blocks' fastest."""
+    candidates, space = cheap.candidates, cheap.candidates.space
+    if candidates.fixed is not None:
+        chosen = [candidates.uniform(candidates.fixed, precision) for precision in candidates.precisions]
+        return [*chosen, cheap.fastest(candidates.fixed)]
+    named = (space.smallest(), space.middle(), space.largest())
+    found = [candidates.uniform(architecture) for architecture in named]
+    found += [cheap.fastest(architecture) for architecture in named]
+    found += [candidates.uniform(named[-1], precision) for precision in candidates.precisions[1:]]
+    return list(dict.fromkeys(found))
+
+
+def check_profile(profile: HardwareProfile, space: SearchSpace) -> None:
+    """UserError when a profile was measured for other blocks than the space's."""
+    if profile.space_fingerprint != space.fingerprint:
+        raise UserError(
+            f"profile '{profile.name}' measured '{profile.space}' {profile.space_fingerprint}, not '{space.name}' "
+            f"{space.fingerprint}; profile this space and data set with `nas profile`"
+        )
+
+
+@contextmanager
+def torch_threads(num_threads: int) -> Iterator[None]:
+    """Run torch with a given number of threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _objective(name: str) -> Objective:
+    if name not in OBJECTIVES:
+        raise UserError(unknown_name("objective", name, OBJECTIVES))
+    return OBJECTIVES[name]

@@ -1,0 +1,106 @@
+"""Models in folders of their own: the ONNX file, the weights, the architecture with its policy, and how to prepare an image."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nas.candidates import Evaluator
+from nas.errors import UserError
+from nas.onnx_model import export_network
+from nas.quantization import OperatorRange, simulate
+from search_spaces import BlockSpec, Network, build_network
+from search_spaces.precision import Candidate, QuantizationPolicy
+
+FILES = ("model.onnx", "weights.safetensors", "architecture.json", "preprocess.json")
+
+
+def export_model(
+    evaluator: Evaluator, candidate: Candidate, folder: Path, *, objectives: Mapping[str, float] | None = None
+) -> Path:
+    """Write one candidate to `folder`, whole or not at all; returns the folder."""
+    network, ranges = evaluator.deployed(candidate.architecture)
+    policy, data = candidate.policy, evaluator.data
+    model = export_network(network, policy, ranges, batch_size=evaluator.batch_size, weight_bits=evaluator.bits)
+    onnx.checker.check_model(model)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    onnx.save(model, part / "model.onnx")
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part / "weights.safetensors")
+    description = {
+        **candidate.to_json(),
+        "blocks": [{**spec.to_json(), "precision": policy[spec.name]} for spec in network.specs],
+        "objectives": dict(objectives or {}),
+        "batch_size": evaluator.batch_size,
+        "weight_bits": evaluator.bits,
+        "ranges": {
+            name: {path: _range_to_json(found) for path, found in operators.items()}
+            for name, operators in ranges.items()
+            if policy[name] == "int8"
+        },
+    }
+    (part / "architecture.json").write_text(json.dumps(description, indent=1))
+    preprocess = {
+        "image_size": data.image_size,
+        "num_channels": data.num_channels,
+        "content_size": data.content_size,
+        "mean": list(data.mean),
+        "std": list(data.std),
+        "class_names": list(data.class_names),
+    }
+    (part / "preprocess.json").write_text(json.dumps(preprocess, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The model of an exported folder as a torch module in eval mode, its policy simulated: (B, C, H, W) normalised to logits."""
+    folder = Path(folder)
+    try:
+        description = json.loads((folder / "architecture.json").read_text())
+        weights = load_file(folder / "weights.safetensors")
+        specs = tuple(BlockSpec.from_json(block) for block in description["blocks"])
+        policy = QuantizationPolicy(precisions=tuple(description["precisions"].items()))
+        ranges = {
+            name: {path: OperatorRange(**found) for path, found in operators.items()}
+            for name, operators in description["ranges"].items()
+        }
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(f"'{folder}' is not an exported model ({error}); export one with `nas export`") from None
+    network: Network = build_network(specs).deploy()
+    network.load_state_dict(weights)
+    batch_size, bits = description["batch_size"], description["weight_bits"]
+    return simulate(network, policy, ranges, batch_size=batch_size, weight_bits=bits).eval()
+
+
+def export_front(run: str | Path, *, select: str = "all", output: str | Path) -> list[Path]:
+    """Copy verified models of a run: `select` is `knee`, a constraint such as `latency_ms<=2`, an index, or `all`.
+
+    Raises:
+        UserError: nothing is selected, or a folder is there already.
+    """
+    from nas.results import load_results
+    from nas.results import select as selected
+
+    run, output = Path(run), Path(output)
+    indices: Sequence[Any] = selected(load_results(run), select)
+    targets = [(run / "front" / str(index), output / str(index)) for index in indices]
+    for source, target in targets:
+        if not source.is_dir():
+            raise UserError(f"model {source.name} of '{run}' was not exported; only verified members of the front are")
+        if target.exists():
+            raise UserError(f"'{target}' exists; nothing was overwritten, give another --output")
+    for source, target in targets:
+        shutil.copytree(source, target)
+    return [target for _, target in targets]
+
+
+def _range_to_json(found: OperatorRange) -> dict[str, float]:
+    return {name: getattr(found, name) for name in ("input_low", "input_high", "output_low", "output_high")}

@@ -1,0 +1,222 @@
+"""Measure what was promised: each member of the front is exported, run and timed, and judged by its own file.
+
+Membership and constraints go by measured latency and the file's validation accuracy. A member that falls out is replaced by the
+next candidates until the front holds. Test accuracy is reported last and chooses nothing.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hardware_profiles.measure import LatencyStats, measure_interleaved
+from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.runtimes import Runtime, Session
+from nas.candidates import OBJECTIVES, Evaluator, torch_threads
+from nas.data import ImageData, Split
+from nas.evaluation import normalize, predict_classes
+from nas.export import export_model
+from nas.onnx_model import INPUT
+from nas.profiling import weight_bits
+from nas.progress import Progress
+from nas.search import Constraint, Objective, parse_constraint
+from nas.search.pareto import on_front
+from nas.supernet import Supernet
+from search_spaces import Architecture
+from search_spaces.precision import CandidateSpace
+
+TIMING_S_PER_MODEL = 0.7
+MEASURED = {"error_pct": "measured_error_pct", "latency_ms": "measured_latency_ms", "size_bytes": "measured_size_bytes"}
+"""Column of the measured value of each objective that the exported file changes."""
+
+
+def verify_front(
+    supernet: Supernet,
+    data: ImageData,
+    runtime: Runtime,
+    profile: HardwareProfile,
+    frame: pd.DataFrame,
+    folder: Path,
+    *,
+    objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+    constraints: Sequence[str] = (),
+    architecture: Architecture | None = None,
+    max_models: int = 12,
+    num_threads: int = 2,
+    name: str = "verified.json",
+    models: str = "front",
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Export, run and time the front of a study until it holds; writes `models`/<index>/ and `name` in `folder`.
+
+    Args:
+        frame: the study's rows, as `run_search` returns them.
+        max_models: how many candidates are measured at most; they are spread over the front.
+
+    Returns:
+        One row a measured candidate: index, on_front, reason, measured values, test error, agreement with the simulation.
+    """
+    started, report = time.perf_counter(), progress or (lambda done, total, message="": None)
+    chosen = [OBJECTIVES[objective] for objective in objectives]
+    limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
+    candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
+    evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
+    genes = [choice.name for choice in candidates.choices]
+    current = frame[frame["state"] == "complete"].copy()
+    measured: dict[int, dict[str, Any]] = {}
+    with torch_threads(num_threads):
+        while waiting := _unmeasured_front(current, measured, chosen, limits, max_models - len(measured)):
+            for index in waiting:
+                row = current[current["index"] == index].iloc[0]
+                candidate = candidates.candidate({gene: _plain(row[gene]) for gene in genes})
+                export_model(evaluator, candidate, folder / models / str(index), objectives=_floats(row, OBJECTIVES))
+                report(len(measured), max_models, f"exporting model {index}")
+                measured[index] = {"index": index, "simulated": _classes(evaluator, candidate, data.validation)}
+            paths = [folder / models / str(index) / "model.onnx" for index in waiting]
+            sessions = [runtime.load(path) for path in paths]
+            step = _step(report, len(measured) - len(waiting), len(waiting), max_models)
+            classes = _run_all(sessions, [data.validation], evaluator, step, num_threads)
+            stats = _time_all(sessions, data, profile.batch_size)
+            for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
+                row = measured[index]
+                row |= _measurements(path, found[0], row.pop("simulated"), data.validation, latency)
+                for objective, column in MEASURED.items():
+                    current.loc[current["index"] == index, objective] = row[column]
+        rows = _judge(current, measured, chosen, limits)
+        members = [row for row in rows if row["on_front"]]
+        sessions = [runtime.load(folder / models / str(row["index"]) / "model.onnx") for row in members]
+        for row, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
+            row["repeated_latency_ms"] = latency.median_ms
+        step = _step(report, 0, len(members), len(members))
+        for row, found in zip(members, _run_all(sessions, [data.test], evaluator, step, num_threads), strict=True):
+            row["test_error_pct"] = 100 - 100 * float(np.mean(found[0] == data.test.labels_B.numpy()))
+    content = {
+        "device": asdict(profile.device),
+        "runtime": f"{runtime.name} {runtime.version}",
+        "num_threads": runtime.num_threads,
+        "batch_size": profile.batch_size,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": time.perf_counter() - started,
+        "rows": rows,
+    }
+    part = folder / f"{name}.part"
+    part.write_text(json.dumps(content, indent=1))
+    part.replace(folder / name)
+    report(1, 1, "done")
+    return pd.DataFrame(rows)
+
+
+def _unmeasured_front(
+    current: pd.DataFrame,
+    measured: dict[int, dict[str, Any]],
+    objectives: Sequence[Objective],
+    limits: Sequence[Constraint],
+    room: int,
+) -> list[int]:
+    """Members of the front that were not measured yet, spread over its latency when there are too many."""
+    front = current[on_front(current, objectives, limits)].sort_values("latency_ms")
+    waiting = [int(index) for index in front["index"] if int(index) not in measured]
+    if len(waiting) <= room:
+        return waiting
+    if room <= 0:
+        return []
+    return [waiting[i] for i in np.unique(np.linspace(0, len(waiting) - 1, room).round().astype(int))]
+
+
+def _judge(
+    current: pd.DataFrame,
+    measured: dict[int, dict[str, Any]],
+    objectives: Sequence[Objective],
+    limits: Sequence[Constraint],
+) -> list[dict[str, Any]]:
+    """Mark the front among the measured candidates, and say why the others are not on it."""
+    known = current[current["index"].isin(measured)]
+    members = set(known[on_front(known, objectives, limits)]["index"])
+    rows = []
+    for index, row in measured.items():
+        values = known[known["index"] == index].iloc[0]
+        broken = [str(limit) for limit in limits if limit.violation(values[limit.objective]) > 0]
+        reason = f"measured values break {', '.join(broken)}" if broken else "another measured model is better in everything"
+        rows.append({**row, "on_front": index in members, "reason": "" if index in members else reason})
+    return rows
+
+
+def _measurements(
+    path: Path, classes: np.ndarray, simulated: np.ndarray, split: Split, latency: LatencyStats
+) -> dict[str, float]:
+    return {
+        "measured_latency_ms": latency.median_ms,
+        "measured_latency_spread_pct": latency.spread_pct,
+        "measured_error_pct": 100 - 100 * float(np.mean(classes == split.labels_B.numpy())),
+        "measured_size_bytes": path.stat().st_size,
+        "agreement_pct": 100 * float(np.mean(classes == simulated)),
+    }
+
+
+def _classes(evaluator: Evaluator, candidate: Any, split: Split) -> np.ndarray:
+    return predict_classes(evaluator.network(candidate), split.images_BCHW, evaluator.data).numpy()
+
+
+def run_classes(session: Session, split: Split, data: ImageData, batch_size: int) -> np.ndarray:
+    """Top-1 classes that a model file gives, at the target's batch; a last, smaller batch is filled up."""
+    found = []
+    for images_BCHW in split.images_BCHW.split(batch_size * 64):
+        x_BCHW = normalize(images_BCHW, data).contiguous()
+        for part_BCHW in x_BCHW.split(batch_size):
+            filled = torch.cat([part_BCHW, part_BCHW[-1:].expand(batch_size - len(part_BCHW), -1, -1, -1)])
+            logits_BC = session.run({INPUT: filled.numpy()})[0]
+            found.append(logits_BC[: len(part_BCHW)].argmax(axis=1))
+    return np.concatenate(found)
+
+
+def _run_all(
+    sessions: Sequence[Session],
+    splits: Sequence[Split],
+    evaluator: Evaluator,
+    step: Callable[[], None],
+    num_threads: int,
+) -> list[list[np.ndarray]]:
+    """Classes of every session on every split; sessions run side by side."""
+
+    def run(session: Session) -> list[np.ndarray]:
+        found = [run_classes(session, split, evaluator.data, evaluator.batch_size) for split in splits]
+        step()
+        return found
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(run, sessions))
+
+
+def _time_all(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
+    images = data.validation.images_BCHW[:1].expand(batch_size, -1, -1, -1)
+    inputs = {INPUT: normalize(images, data).contiguous().numpy()}
+    runs = [session.runner(inputs) for session in sessions]
+    return measure_interleaved(runs, budget_s=TIMING_S_PER_MODEL * len(runs)) if runs else []
+
+
+def _step(report: Progress, done: int, count: int, total: int) -> Callable[[], None]:
+    finished = 0
+
+    def step() -> None:
+        nonlocal finished
+        finished += 1
+        report(done + finished, max(total, 1), f"running model {finished} of {count}")
+
+    return step
+
+
+def _plain(value: Any) -> Any:
+    """A gene's value as Python's own type: data frames hold numpy's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _floats(row: pd.Series, names: Any) -> dict[str, float]:
+    return {name: float(row[name]) for name in names if name in row}
