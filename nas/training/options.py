@@ -10,11 +10,11 @@ from nas.errors import UserError
 class TrainOptions:
     """The recipe. Equal options, space and data give equal weights on one machine with one number of threads."""
 
-    num_epochs: int = 1
+    num_epochs: int = 2
     """Passes over the training images."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Images a step; fewer when the training split holds fewer."""
-    learning_rate: float = 5e-3
+    learning_rate: float = 4e-3
     """Highest rate of the cosine schedule, which starts and ends near zero."""
     warmup_pct: float = 10.0
     """Share of all steps over which the rate rises."""
@@ -26,15 +26,15 @@ class TrainOptions:
     """Random sub-networks a step, beside the largest and the smallest."""
     random_share_pct: float = 50.0
     """Share of the batch that each random sub-network sees."""
-    students_from_pct: float = 0.0
+    students_from_pct: float = 40.0
     """Share of all steps at the start that train the largest network alone, so that there is something to distil."""
     ema_decay: float = 0.99
     """Decay a step of the moving average of the weights, which the finished supernet holds; less in the first steps."""
     flip: bool = True
     """Mirror half of the images left to right; turn it off where that changes the class."""
-    max_shift: int = 2
+    max_shift: int = 1
     """Images are moved by up to so many pixels, in both directions."""
-    checkpoint_steps: int = 50
+    checkpoint_steps: int = 150
     """Steps between two checkpoints."""
     seed: int = 0
     """Of the first weights, the order of images, augmentation and the sampled sub-networks."""
@@ -52,6 +52,8 @@ class TrainOptions:
             raise UserError(f"ema_decay={self.ema_decay} is not possible; it must be at least 0 and below 1")
         if not 0 <= self.warmup_pct < 100:
             raise UserError(f"warmup_pct={self.warmup_pct} is not possible; it must be at least 0 and below 100")
+        if not 0 <= self.students_from_pct <= 100:
+            raise UserError(f"students_from_pct={self.students_from_pct} is not possible; it must be 0 to 100")
         if not 0 < self.random_share_pct <= 100:
             raise UserError(
                 f"random_share_pct={self.random_share_pct} is not possible; it must be above 0, at most 100"
