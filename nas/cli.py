@@ -24,6 +24,8 @@ app = App(
     help="Search for the networks, and the precision of their blocks, that are best on your device.\n\n"
     "`nas search` does it all: measure the device, train a supernet, search, and hand back verified ONNX models.",
     help_format="markdown",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -79,7 +81,7 @@ class SearchFlags:
     """Options of the search."""
 
     objectives: Names = None
-    """Two or more of error_pct, latency_ms, size_bytes, macs, params, separated by commas. [default: the first three]"""
+    """Two or more of error_pct, latency_ms, size_bytes, macs, params; with commas. [default: the first three]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     num_evaluations: int | None = None
@@ -283,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 after a mistake told in one line, 130 when interrupted."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of libraries, about their own code
     try:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # so that my_package.spaces:phone is found where it is written
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         _exit(f"{' '.join(str(error).split())} `nas --help` and `nas VERB --help` list what there is.")

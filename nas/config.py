@@ -106,10 +106,16 @@ def load_options(path: Path) -> dict[str, Any]:
 
 
 def merge_options(*layers: Mapping[str, Any]) -> RunConfig:
-    """The defaults, overridden by each of `layers` in turn; a None in a layer overrides nothing."""
+    """The defaults, overridden by each of `layers` in turn.
+
+    A None in a layer overrides nothing, and options of training that a layer doesn't name stay.
+    """
     config: dict[str, Any] = {}
     for layer in layers:
-        config |= {name: value for name, value in layer.items() if value is not None}
+        given = {name: value for name, value in layer.items() if value is not None}
+        if isinstance(given.get("training"), Mapping):
+            given["training"] = {**config.get("training", {}), **given["training"]}
+        config |= given
     return replace(RunConfig(), **config)
 
 

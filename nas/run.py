@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -43,11 +44,12 @@ class Run:
 
     def __init__(self, folder: Path, config: RunConfig, *, console: Console | None = None) -> None:
         self.folder = folder
-        self.config = config
         self.stages = Stages(folder)
         self._console = console or Console(stderr=True)
         get_searcher(config.searcher)
         self.train_options = train_options(config)
+        recipe = self.train_options.to_json()  # written out whole: defaults may change with the next release
+        self.config = replace(config, epochs=recipe.pop("num_epochs"), training=recipe)
         self.data, self.space = load_inputs(config, console=self._console)
         self.fixed = None if config.architecture is None else find_architecture(self.space, config.architecture)
         self._suffix = "" if config.architecture is None else f"-{Path(config.architecture).stem}"
@@ -111,6 +113,7 @@ class Run:
 
     def search(self) -> pd.DataFrame:
         """The study's rows."""
+        self._check_feasible(None)
         profile = self.profile()
         self._check_feasible(profile)
         supernet = self.train()
@@ -184,8 +187,8 @@ class Run:
             progress=progress,
         )
 
-    def _check_feasible(self, profile: HardwareProfile) -> None:
-        """Refuse constraints that nothing can meet before hours of training, not after."""
+    def _check_feasible(self, profile: HardwareProfile | None) -> None:
+        """Refuse constraints that nothing can meet before hours of training, not after; some need no profile."""
         if self.config.constraints and not self.study_path.exists():
             from nas.preview import check_constraints
 
