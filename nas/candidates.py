@@ -1,6 +1,6 @@
 """What a search proposes and how it is judged: accuracy of the sub-network under its policy, cost from the profile."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -36,7 +36,7 @@ OBJECTIVES = {
         Objective("params", expensive=False),
     )
 }
-"""What may be optimised; lower is better for all. `error_pct` is measured, the others are computed for any candidate."""
+"""What may be optimised; lower is better. `error_pct` is measured, the others are computed for any candidate."""
 
 NUM_RANGE_IMAGES = 256
 """Training images whose activations give the ranges of static int8."""
@@ -137,7 +137,8 @@ def run_search(
         The study, one row a measured candidate: genes, objectives and the other costs.
 
     Raises:
-        UserError: an unknown objective, a constraint that nothing meets, a profile of another space, a study of another search.
+        UserError: an unknown objective, a constraint that nothing meets, a profile of another space, another
+            search's study.
     """
     space = supernet.space
     check_profile(profile, space)
@@ -171,7 +172,7 @@ def run_search(
         )
 
 
-def lru_cached(candidates: CandidateSpace):  # type: ignore[no-untyped-def]
+def lru_cached(candidates: CandidateSpace) -> Callable[[Genotype], Genotype]:
     """The space's canonical form, remembered: evolution asks for the same genotypes again and again."""
     names = [choice.name for choice in candidates.choices]
 

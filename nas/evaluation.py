@@ -1,11 +1,14 @@
 """What a network is worth: batch-norm statistics of its own, then top-1 accuracy."""
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from nas.data import ImageData, Split
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 BATCH_SIZE = 256
 NUM_CALIBRATION_IMAGES = 1024
@@ -24,7 +27,7 @@ def batches(images_BCHW: torch.Tensor, data: ImageData, batch_size: int = BATCH_
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, data: ImageData, *, num_images: int = NUM_CALIBRATION_IMAGES) -> nn.Module:
+def recalibrate(network: NetworkT, data: ImageData, *, num_images: int = NUM_CALIBRATION_IMAGES) -> NetworkT:
     """Take batch-norm statistics from the first training images; returns the network in eval mode.
 
     Statistics belong to a sub-network, never to the supernet (Yu and Huang 2019).

@@ -1,4 +1,4 @@
-"""Models in folders of their own: the ONNX file, the weights, the architecture with its policy, and how to prepare an image."""
+"""Models in folders of their own: ONNX file, weights, architecture with its policy, and how to prepare an image."""
 
 import json
 import shutil
@@ -32,7 +32,9 @@ def export_model(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     onnx.save(model, part / "model.onnx")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part / "weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part / "weights.safetensors"
+    )
     description = {
         **candidate.to_json(),
         "blocks": [{**spec.to_json(), "precision": policy[spec.name]} for spec in network.specs],
@@ -61,7 +63,7 @@ def export_model(
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The model of an exported folder as a torch module in eval mode, its policy simulated: (B, C, H, W) normalised to logits."""
+    """An exported model as a torch module in eval mode, its policy simulated: (B, C, H, W) normalised to logits."""
     folder = Path(folder)
     try:
         description = json.loads((folder / "architecture.json").read_text())

@@ -34,7 +34,7 @@ def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1) -> o
         torch.onnx.export(
             block.eval(),
             inputs,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # declared for the newer exporter alone
             dynamo=False,
             opset_version=OPSET,
             input_names=[f"{port.stream}_in" for port in spec.reads],
@@ -77,7 +77,7 @@ def quantize_block(
 
 
 def _keep_stream(graph: onnx.GraphProto, quantized: set[str]) -> None:
-    """Let the residual addition, and whatever else isn't quantized, read the fp32 tensor that an operator's input was made of."""
+    """Let the residual addition, and whatever else isn't quantized, read the fp32 tensor, not its int8 copy."""
     producers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
         if node.name in quantized or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
@@ -103,13 +103,13 @@ def _tensor_ranges(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The ranges calibrated in torch by tensor name. A convolution's output is that of its ReLU, where one follows."""
     relu = {node.input[0]: node.output[0] for node in graph.node if node.op_type == "Relu"}
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    found: dict[str, tuple[float, float]] = {}
     for node, item in zip(weighted, ranges.values(), strict=True):
-        found[node.input[0]] = (np.float32(item.input_low), np.float32(item.input_high))
+        found[node.input[0]] = (item.input_low, item.input_high)
         for name in (node.output[0], relu.get(node.output[0])):
             if name is not None:
-                found[name] = (np.float32(item.output_low), np.float32(item.output_high))
-    return {name: (np.array(low), np.array(high)) for name, (low, high) in found.items()}
+                found[name] = (item.output_low, item.output_high)
+    return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in found.items()}
 
 
 def chain(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:
@@ -158,7 +158,10 @@ def export_network(
     """A deployed network under a policy as one ONNX model."""
     models = [
         quantize_block(
-            export_block(block, spec, batch_size=batch_size), policy[spec.name], ranges[spec.name], weight_bits=weight_bits
+            export_block(block, spec, batch_size=batch_size),
+            policy[spec.name],
+            ranges[spec.name],
+            weight_bits=weight_bits,
         )
         for spec, block in zip(network.specs, network.blocks, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Measure what a search space costs on this device: every distinct block in every precision, and some whole networks."""
+"""Measure what a space costs on this device: every distinct block in every precision, and some whole networks."""
 
 import dataclasses
 import importlib.metadata
@@ -43,7 +43,7 @@ class _Model(NamedTuple):
 
 
 def weight_bits(device: DeviceInfo) -> int:
-    """Bits of int8 weights on a device: x86 kernels without VNNI saturate sums of 8-bit products, of 7-bit ones they don't."""
+    """Bits of int8 weights on a device: x86 kernels without VNNI saturate sums of 8-bit products, not of 7-bit ones."""
     is_x86 = any(flag.startswith(("sse", "avx")) for flag in device.flags)
     return 7 if is_x86 and not any("vnni" in flag for flag in device.flags) else 8
 
@@ -114,11 +114,11 @@ def profile_device(
     return dataclasses.replace(profile, held_out=held_out_metrics(profile))
 
 
-def _part(report: Progress, start: float, end: float, message: str) -> Progress:
+def _part(report: Progress, start: float, end: float, part: str) -> Progress:
     """Progress of one part of a stage as progress of the stage, which goes from 0 to 1."""
 
-    def forward(done: float, total: float, _: str = "") -> None:
-        report(start + (end - start) * done / total, 1, message)
+    def forward(done: float, total: float, message: str = "") -> None:
+        report(start + (end - start) * done / total, 1, part)
 
     return forward
 
@@ -143,7 +143,9 @@ def _block_models(
     specs = {spec.cost_key: spec for spec in space.block_specs()}
     for index, (key, spec) in enumerate(specs.items()):
         if len(spec.reads) > 1:
-            raise UserError(f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one")
+            raise UserError(
+                f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one"
+            )
         network, x = Network([spec], [spec.build()]), torch.randn(8, *spec.reads[0].shape)
         network.train()(x)  # batch-norm statistics that are not all the same
         network = network.deploy()
@@ -158,7 +160,9 @@ def _block_models(
 def _identity(space: SearchSpace, batch_size: int) -> onnx.ModelProto:
     shape = [batch_size, space.num_channels, space.image_size, space.image_size]
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x_in", "x_out")]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x_in"], ["x_out"])], "empty", ends[:1], ends[1:])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x_in"], ["x_out"])], "empty", ends[:1], ends[1:]
+    )
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -168,7 +172,7 @@ def _networks(
     seed: int,
     models: dict[tuple[str, str], onnx.ModelProto],
 ) -> list[tuple[tuple[tuple[str, str], ...], _Model]]:
-    """Whole networks made of the measured blocks: extremes in uniform precisions first, then random architectures and policies."""
+    """Whole networks of the measured blocks: extremes in uniform precisions, then random architectures and policies."""
     rng = np.random.default_rng(seed)
     candidates = CandidateSpace(space, precisions=precisions)
     named = [space.smallest(), space.middle(), space.largest()]
@@ -177,7 +181,7 @@ def _networks(
         genes = {choice.name: choice.values[rng.integers(len(choice.values))] for choice in candidates.choices}
         candidate = candidates.candidate(genes)
         if rng.random() < 0.3:
-            candidate = candidates.uniform(candidate.architecture, precisions[rng.integers(len(precisions))])
+            candidate = candidates.uniform(candidate.architecture, precisions[int(rng.integers(len(precisions)))])
         chosen.append(candidate)
     result = []
     for candidate in chosen:
@@ -214,4 +218,3 @@ def _row(model: _Model, stats: LatencyStats, call_ms: float) -> BlockRow:
         num_runs=stats.num_runs,
         size_bytes=prefixed.ByteSize(),
     )
-

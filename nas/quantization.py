@@ -1,11 +1,12 @@
 """Precisions simulated in torch: what a runtime computes with a block in int8, predicted before any file is made.
 
-Weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor: calibrated (`int8`) or
-taken from the target's batch at run time (`int8-dynamic`). Matrix products without weights, softmax, norms and additions stay fp32.
+Weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor:
+calibrated (`int8`) or taken from the target's batch at run time (`int8-dynamic`). Matrix products without weights,
+softmax, norms and additions stay fp32.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +36,7 @@ Ranges = Mapping[str, Mapping[str, OperatorRange]]
 
 
 def operators(block: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a deployed block that int8 touches: convolutions, with the ReLU they are fused with, and linear layers."""
+    """The parts of a deployed block that int8 touches: linear layers, and convolutions with the ReLU fused to them."""
     found: dict[str, nn.Module] = {}
     for path, module in block.named_modules():
         parent = path.rpartition(".")[0]
@@ -51,7 +52,8 @@ def calibrate(network: Network, x_BCHW: torch.Tensor) -> Ranges:
     ranges: dict[str, dict[str, OperatorRange]] = {}
     streams = {network.specs[0].reads[0].stream: x_BCHW}
     for spec, block in zip(network.specs, network.blocks, strict=True):
-        ranges[spec.name] = found = {}
+        found: dict[str, OperatorRange] = {}
+        ranges[spec.name] = found
         hooks = [module.register_forward_hook(_recorder(found, path)) for path, module in operators(block).items()]
         run_block(spec, block, streams)
         for hook in hooks:
@@ -59,14 +61,18 @@ def calibrate(network: Network, x_BCHW: torch.Tensor) -> Ranges:
     return ranges
 
 
-def _recorder(found: dict[str, OperatorRange], path: str):  # type: ignore[no-untyped-def]
+def _recorder(found: dict[str, OperatorRange], path: str) -> Callable[..., None]:
     def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if path in found:
-            raise UserError(f"operator '{path}' runs twice in one block, which int8 doesn't support; keep the block in fp32")
+            raise UserError(
+                f"operator '{path}' runs twice in one block, which int8 doesn't support; keep the block in fp32"
+            )
         (low, high), (out_low, out_high) = inputs[0].aminmax(), output.aminmax()
         values = [float(value) for value in (low, high, out_low, out_high)]
         if not all(abs(value) < float("inf") for value in values):
-            raise UserError(f"calibration found values that are not finite at operator '{path}'; train the supernet again")
+            raise UserError(
+                f"calibration found values that are not finite at operator '{path}'; train the supernet again"
+            )
         found[path] = OperatorRange(
             input_low=min(values[0], 0.0),
             input_high=max(values[1], 0.0),
@@ -80,7 +86,7 @@ def _recorder(found: dict[str, OperatorRange], path: str):  # type: ignore[no-un
 def simulate(
     network: Network, policy: QuantizationPolicy, ranges: Ranges, *, batch_size: int = 1, weight_bits: int = WEIGHT_BITS
 ) -> Network:
-    """A deployed network as the runtime will compute it under `policy`, with dynamic ranges over `batch_size` images."""
+    """A deployed network as the runtime computes it under `policy`, with dynamic ranges over `batch_size` images."""
     blocks = []
     for spec, block in zip(network.specs, network.blocks, strict=True):
         precision = policy[spec.name]
@@ -107,11 +113,12 @@ def _replaced(block: nn.Module, path: str, new: nn.Module) -> nn.Module:
 
 
 class StaticOperator(nn.Module):
-    """A convolution or linear layer with quantized weights and calibrated activations; a convolution's output is quantized too."""
+    """An operator with quantized weights and calibrated input; a convolution's output is quantized too."""
 
     def __init__(self, operator: nn.Module, found: OperatorRange, weight_bits: int):
         super().__init__()
         layer = operator[0] if isinstance(operator, ConvRelu) else operator
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
         self.operator = operator
         self.input_scale, self.input_zero = affine(found.input_low, found.input_high)
         self.output_scale, self.output_zero = affine(found.output_low, found.output_high)

@@ -1,6 +1,6 @@
-"""The supernet: a store of shared weights from which every sub-network is gathered, and to which its gradients are scattered.
+"""The supernet: a store of weights from which sub-networks are gathered, and to which their gradients are scattered.
 
-Sub-networks are ordinary modules made of ordinary layers. All shared tensors live in one flat buffer, and so do their gradients.
+Sub-networks are ordinary modules of ordinary layers. All shared tensors live in one flat buffer, as do their gradients.
 """
 
 import itertools
@@ -62,13 +62,13 @@ class Supernet(nn.Module):
         return self._gather(Network(specs, [self._workspace(spec) for spec in specs]))
 
     def extract(self, architecture: Architecture) -> Network:
-        """A plain network of its own with a copy of its weights; its batch-norm statistics are still to be calibrated."""
+        """A plain network of its own with a copy of its weights; batch-norm statistics are still to be calibrated."""
         specs = self.space.blocks(architecture)
         return self._gather(Network(specs, [self._linked_block(spec) for spec in specs]))
 
     @torch.no_grad()
     def scatter(self, network: Network) -> None:
-        """Add a sub-network's gradients to the shared ones and clear them. `network` comes from `subnet` or `extract`."""
+        """Add a network's gradients to the shared ones and clear them; it comes from `subnet` or `extract`."""
         gradients, targets = [], []
         for link in self._links_of(network):
             if link.parameter.grad is None:
@@ -84,7 +84,7 @@ class Supernet(nn.Module):
         torch._foreach_add_(targets, gradients)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear all gradients. A shared tensor that no sub-network of a step used keeps none, so that an optimizer skips it."""
+        """Clear all gradients. A shared tensor that no sub-network of a step used keeps none: optimizers skip it."""
         self.flat_grad.zero_()
         for parameter in self.shared.values():
             parameter.grad = None
@@ -104,7 +104,9 @@ class Supernet(nn.Module):
             raise UserError(f"supernet '{path}' can't be read ({error}); remove it and train again") from None
         wanted = {key: tuple(parameter.shape) for key, parameter in self.shared.items()}
         if wanted != {key: tuple(tensor.shape) for key, tensor in weights.items()}:
-            raise UserError(f"supernet '{path}' is not of the search space '{self.space.name}' as it is now; train again")
+            raise UserError(
+                f"supernet '{path}' is not of the search space '{self.space.name}' as it is now; train again"
+            )
         for key, parameter in self.shared.items():
             parameter.copy_(weights[key])
 
@@ -140,7 +142,7 @@ def _views(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> Iterator[tuple[
 
 
 def _largest_parameters(specs: Iterable[BlockSpec]) -> dict[str, torch.Tensor]:
-    """Freshly initialised shared tensors in logical shape: the largest along every axis that any block with the key needs."""
+    """Freshly initialised shared tensors in logical shape: as large as any block with the key needs."""
     largest: dict[str, torch.Tensor] = {}
     for spec in specs:
         block = spec.build()

@@ -1,7 +1,7 @@
 """Measure what was promised: each member of the front is exported, run and timed, and judged by its own file.
 
-Membership and constraints go by measured latency and the file's validation accuracy. A member that falls out is replaced by the
-next candidates until the front holds. Test accuracy is reported last and chooses nothing.
+Membership and constraints go by measured latency and the file's validation accuracy. A member that falls out is
+replaced by the next candidates until the front holds. Test accuracy is reported last and chooses nothing.
 """
 
 import json
@@ -62,7 +62,7 @@ def verify_front(
         max_models: how many candidates are measured at most; they are spread over the front.
 
     Returns:
-        One row a measured candidate: index, on_front, reason, measured values, test error, agreement with the simulation.
+        One row a measured candidate: index, on_front, reason, measured values, test error, agreement with torch.
     """
     started, report = time.perf_counter(), progress or (lambda done, total, message="": None)
     chosen = [OBJECTIVES[objective] for objective in objectives]
@@ -86,18 +86,18 @@ def verify_front(
             classes = _run_all(sessions, [data.validation], evaluator, step, num_threads)
             stats = _time_all(sessions, data, profile.batch_size)
             for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
-                row = measured[index]
-                row |= _measurements(path, found[0], row.pop("simulated"), data.validation, latency)
+                result = measured[index]
+                result |= _measurements(path, found[0], result.pop("simulated"), data.validation, latency)
                 for objective, column in MEASURED.items():
-                    current.loc[current["index"] == index, objective] = row[column]
+                    current.loc[current["index"] == index, objective] = result[column]
         rows = _judge(current, measured, chosen, limits)
         members = [row for row in rows if row["on_front"]]
         sessions = [runtime.load(folder / models / str(row["index"]) / "model.onnx") for row in members]
-        for row, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
-            row["repeated_latency_ms"] = latency.median_ms
+        for member, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
+            member["repeated_latency_ms"] = latency.median_ms
         step = _step(report, 0, len(members), len(members))
-        for row, found in zip(members, _run_all(sessions, [data.test], evaluator, step, num_threads), strict=True):
-            row["test_error_pct"] = 100 - 100 * float(np.mean(found[0] == data.test.labels_B.numpy()))
+        for member, found in zip(members, _run_all(sessions, [data.test], evaluator, step, num_threads), strict=True):
+            member["test_error_pct"] = 100 - 100 * float(np.mean(found[0] == data.test.labels_B.numpy()))
     content = {
         "device": asdict(profile.device),
         "runtime": f"{runtime.name} {runtime.version}",
@@ -144,7 +144,9 @@ def _judge(
     for index, row in measured.items():
         values = known[known["index"] == index].iloc[0]
         broken = [str(limit) for limit in limits if limit.violation(values[limit.objective]) > 0]
-        reason = f"measured values break {', '.join(broken)}" if broken else "another measured model is better in everything"
+        reason = (
+            f"measured values break {', '.join(broken)}" if broken else "another measured model is better in everything"
+        )
         rows.append({**row, "on_front": index in members, "reason": "" if index in members else reason})
     return rows
 

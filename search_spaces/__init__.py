@@ -28,7 +28,9 @@ __all__ = [
 
 def get_space(name: str, *, num_channels: int = 3, num_classes: int | None = None) -> SearchSpace:
     """A space by name, or by dotted path `my_package.spaces:phone` to a function with the same keywords."""
-    options: dict[str, int] = {"num_channels": num_channels} | ({} if num_classes is None else {"num_classes": num_classes})
+    options: dict[str, int] = {"num_channels": num_channels} | (
+        {} if num_classes is None else {"num_classes": num_classes}
+    )
     if name in SPACES:
         return SPACES[name](**options)
     module, separator, attribute = name.partition(":")
@@ -37,5 +39,7 @@ def get_space(name: str, *, num_channels: int = 3, num_classes: int | None = Non
     try:
         factory = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise SpaceError(f"search space '{name}' can't be imported ({error}); write it as `package.module:function`") from None
+        raise SpaceError(
+            f"search space '{name}' can't be imported ({error}); write it as `package.module:function`"
+        ) from None
     return factory(**options)

@@ -1,9 +1,9 @@
-"""What blocks and networks cost whatever the device: multiply-accumulates, parameters, peak activation memory. Deployed form, one image."""
+"""What blocks cost on any device, deployed and for one image: multiply-accumulates, parameters, activation memory."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,15 +16,14 @@ from search_spaces.network import BlockSpec
 HEAVY = ("conv", "linear", "matmul", "bmm", "addmm", "einsum", "attention")
 """fvcore's names of the operators whose multiply-accumulates count; element-wise work doesn't."""
 
-LIGHT = frozenset(
-    "aten::" + name
-    for name in (
-        "add add_ sub sub_ rsub mul mul_ div div_ neg pow sqrt rsqrt exp log abs square reciprocal clamp clamp_min clamp_max minimum maximum "
-        "relu relu_ relu6 hardtanh hardswish hardswish_ hardsigmoid sigmoid silu silu_ gelu tanh softplus elu leaky_relu softmax "
-        "mean sum amax amin max min cumsum unflatten flip roll gather index_select pad constant_pad_nd "
-        "avg_pool2d max_pool2d adaptive_avg_pool2d upsample_nearest2d pixel_shuffle pixel_unshuffle dropout feature_dropout clone contiguous to"
-    ).split()
-)
+_LIGHT = """
+    add add_ sub sub_ rsub mul mul_ div div_ neg pow sqrt rsqrt exp log abs square reciprocal
+    clamp clamp_min clamp_max minimum maximum mean sum amax amin max min cumsum softmax
+    relu relu_ relu6 hardtanh hardswish hardswish_ hardsigmoid sigmoid silu silu_ gelu tanh softplus elu leaky_relu
+    avg_pool2d max_pool2d adaptive_avg_pool2d upsample_nearest2d pixel_shuffle pixel_unshuffle dropout feature_dropout
+    unflatten flip roll gather index_select pad constant_pad_nd clone contiguous to
+"""
+LIGHT = frozenset(f"aten::{name}" for name in _LIGHT.split())
 """Operators whose work is proportional to their tensors' size."""
 
 
@@ -57,7 +56,7 @@ def block_cost(spec: BlockSpec) -> Cost:
     return _cost_of(spec.kind, spec.args, spec.reads)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cost_of(kind: str, args: Any, reads: Any) -> Cost:
     spec = BlockSpec(name=kind, kind=kind, args=args, reads=reads)
     block = spec.build().eval().deploy().eval()
@@ -70,13 +69,15 @@ def _cost_of(kind: str, args: Any, reads: Any) -> Cost:
 
 
 def count_macs(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> int:
-    """Multiply-accumulates of a module. fvcore skips what it doesn't know; here that is an error, unless it is known to be light."""
+    """Multiply-accumulates of a module. fvcore skips what it doesn't know; here only `LIGHT` operators are skipped."""
     analysis = FlopCountAnalysis(module, inputs)
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     counts = analysis.by_operator()
     if unknown := sorted(name for name in analysis.unsupported_ops() if name not in LIGHT):
-        raise SpaceError(f"the cost of operator '{unknown[0]}' is unknown; add it to search_spaces.cost (heavy or light)")
+        raise SpaceError(
+            f"the cost of operator '{unknown[0]}' is unknown; add it to search_spaces.cost (heavy or light)"
+        )
     return int(sum(counts[name] for name in HEAVY))
 
 

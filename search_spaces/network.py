@@ -68,7 +68,7 @@ class BlockSpec:
 
 
 class Network(nn.Module):
-    """Blocks in sequence; `forward` maps images (B, C, H, W) to what the last block writes, as a rule logits (B, classes)."""
+    """Blocks in sequence; `forward` maps images (B, C, H, W) to what the last block writes: logits (B, classes)."""
 
     def __init__(self, specs: Iterable[BlockSpec], blocks: Iterable[nn.Module]):
         super().__init__()
@@ -83,13 +83,18 @@ class Network(nn.Module):
         return streams[self.specs[-1].writes[0].stream]
 
     def deploy(self) -> "Network":
-        """The inference form of every block, as a new network in eval mode with equal outputs; this one is left as it is."""
-        return Network(self.specs, [copy.deepcopy(block).eval().deploy() for block in self.blocks]).eval()
+        """A new network of every block's inference form, in eval mode, with equal outputs; this one stays as it is."""
+        return Network(self.specs, [_deployed(block) for block in self.blocks]).eval()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one image: (C, H, W)."""
         return self.specs[0].reads[0].shape
+
+
+def _deployed(block: nn.Module) -> nn.Module:
+    assert isinstance(block, Block), "this network is deployed already"
+    return copy.deepcopy(block).eval().deploy()
 
 
 def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor]) -> None:

@@ -10,7 +10,7 @@ from search_spaces.network import BlockSpec
 from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
 
 PRECISIONS = ("fp32", "int8", "int8-dynamic")
-"""fp32; static int8 (activation ranges calibrated, QDQ); int8 with ranges taken at run time, for matrix multiplications only."""
+"""fp32; static int8 (calibrated activation ranges, QDQ); int8 with run-time ranges, for matrix multiplications only."""
 
 PREFIX = "precision."
 """Precision genes are named by their place: `precision.stage1.block1.token_mixer`."""
@@ -69,7 +69,9 @@ class CandidateSpace:
     `fixed` pins the architecture, so that only the policy is searched. `precisions` are those the target executes.
     """
 
-    def __init__(self, space: SearchSpace, *, precisions: Sequence[str] = PRECISIONS, fixed: Architecture | None = None):
+    def __init__(
+        self, space: SearchSpace, *, precisions: Sequence[str] = PRECISIONS, fixed: Architecture | None = None
+    ):
         self.space, self.fixed = space, fixed
         self.precisions = tuple(p for p in PRECISIONS if p in precisions)
         places = space.places if fixed is None else tuple(spec.name for spec in space.blocks(fixed))
@@ -87,7 +89,9 @@ class CandidateSpace:
         else:
             architecture = self.fixed
         precisions = {name[len(PREFIX) :]: str(value) for name, value in genotype.items() if name.startswith(PREFIX)}
-        return Candidate(architecture=architecture, policy=canonical_policy(self.space.blocks(architecture), precisions))
+        return Candidate(
+            architecture=architecture, policy=canonical_policy(self.space.blocks(architecture), precisions)
+        )
 
     def genotype(self, candidate: Candidate) -> Genotype:
         """The canonical genotype of a candidate."""
@@ -95,7 +99,8 @@ class CandidateSpace:
         architecture = candidate.architecture.genotype if self.fixed is None else {}
         names = (choice.name for choice in self.choices)
         return {
-            name: policy.get(name[len(PREFIX) :], "fp32") if name.startswith(PREFIX) else architecture[name] for name in names
+            name: policy.get(name[len(PREFIX) :], "fp32") if name.startswith(PREFIX) else architecture[name]
+            for name in names
         }
 
     def canonical(self, genotype: Genotype) -> Genotype:

@@ -1,6 +1,6 @@
 """A search space: genes, the architectures they describe, and what can be done with them.
 
-A *genotype* maps gene names to values. Several genotypes may describe one network (a block that depth switches off still has
+A *genotype* maps gene names to values. Several may describe one network (a block that depth switches off still has
 genes), so every genotype has a *canonical* form: equal networks have equal canonical genotypes.
 """
 

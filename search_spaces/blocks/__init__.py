@@ -1,4 +1,4 @@
-"""The kinds of blocks. A new kind takes one file here and one line below; a user's own is a dotted path `my_package.blocks:MyBlock`."""
+"""The kinds of blocks. A new one takes a file and a line here; a user's own is a dotted path, `package.module:Class`."""
 
 import importlib
 from functools import cache
@@ -38,5 +38,7 @@ def block_class(kind: str) -> type[Block]:
         raise SpaceError(unknown_name("block kind", kind, BLOCKS))
     found = getattr(importlib.import_module(module), name, None)
     if not (isinstance(found, type) and issubclass(found, Block)):
-        raise SpaceError(f"'{kind}' is not a Block; name a subclass of search_spaces.blocks.Block as `package.module:Class`")
+        raise SpaceError(
+            f"'{kind}' is not a Block; name a subclass of search_spaces.blocks.Block as `package.module:Class`"
+        )
     return found

@@ -1,7 +1,7 @@
 """Attention token mixers: softmax attention and linear attention, both behind a depth-wise convolution (CvT).
 
-The convolution brings position and locality, so no position embedding is needed and any image size works. Keys and values may be
-averaged over `reduction` x `reduction` windows first (PVT), which keeps attention affordable at high resolution.
+The convolution brings position and locality, so no position embedding is needed and any image size works. Keys and
+values may be averaged over `reduction` x `reduction` windows first (PVT), for the sake of high resolution.
 """
 
 import torch
@@ -23,7 +23,7 @@ def softmax_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.
 
 
 def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
-    """ReLU kernel instead of softmax (EfficientViT, Cai et al. 2023): cost linear in the number of tokens; (B, N, T, D)."""
+    """ReLU kernel instead of softmax (EfficientViT, Cai et al. 2023): cost linear in tokens; (B, N, T, D)."""
     q_BNTD, k_BNSD = F.relu(q_BNTD), F.relu(k_BNSD)
     context_BNDD = k_BNSD.transpose(-1, -2) @ v_BNSD
     total_BNT1 = q_BNTD @ k_BNSD.sum(dim=-2, keepdim=True).transpose(-1, -2)
@@ -34,6 +34,7 @@ class Attention(Block):
     """x + project(softmax attention(q, k, v of depth-wise(x)))."""
 
     precisions = ("fp32", "int8", "int8-dynamic")
+    closing_scale = "project.1.weight"
     mix = staticmethod(softmax_attention)
 
     def __init__(self, reads: tuple[Port, ...], *, head_dim: int, reduction: int = 1):
@@ -73,7 +74,7 @@ class LinearAttention(Attention):
 
 
 class DeployedAttention(nn.Module):
-    """The same with folded norms, linear layers over tokens, and softmax attention's scale inside the query's weights."""
+    """The same with folded norms, linear layers over tokens, and softmax's scale inside the query's weights."""
 
     def __init__(self, block: Attention):
         super().__init__()

@@ -34,9 +34,9 @@ class Port:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightMap:
-    """How one parameter is cut out of its shared tensor: a slice of the logical shape, leading or central along each axis.
+    """How one parameter is cut out of its shared tensor: a slice of the logical shape, leading or central by axis.
 
-    The map is linear; its adjoint adds the parameter's gradient to the same slice. A subclass may give another linear map.
+    The map is linear; its adjoint adds the parameter's gradient to the same slice. Subclasses may be other linear maps.
     """
 
     logical: tuple[int, ...]
@@ -68,6 +68,9 @@ class Block(nn.Module, ABC):
 
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     """Precisions that change something in this kind of block; others are the same as fp32."""
+
+    closing_scale: ClassVar[str] = ""
+    """The parameter that scales the whole residual branch, if there is one; training starts it at zero (Goyal et al. 2017)."""
 
     def __init__(self, reads: tuple[Port, ...]):
         super().__init__()

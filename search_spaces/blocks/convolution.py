@@ -1,4 +1,4 @@
-"""Convolutional token mixer: a depth-wise convolution and a point-wise one (MetaFormer's separable convolution, without expansion)."""
+"""Convolutional token mixer: depth-wise, then point-wise (MetaFormer's separable convolution, without expansion)."""
 
 import torch
 from torch import nn
@@ -12,6 +12,7 @@ class Conv(Block):
     """x + point-wise(relu(depth-wise(x))); a larger kernel holds the smaller ones at its centre (Once-for-All)."""
 
     precisions = ("fp32", "int8")
+    closing_scale = "pointwise.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, kernel: int):
         super().__init__(reads)

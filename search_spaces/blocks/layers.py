@@ -1,4 +1,6 @@
-"""The layers blocks are made of: a normed convolution for training and the linear layers and plain convolutions it becomes."""
+"""The layers of blocks: a normed convolution for training, and the plain convolution or linear layer it becomes."""
+
+from typing import cast
 
 import torch
 from torch import nn
@@ -6,15 +8,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias and batch norm; `folded()` is one convolution with bias. Zero padding keeps the size at stride 1."""
+    """Convolution and batch norm; `folded()` is one convolution with bias. Zero padding keeps the size at stride 1."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, *, stride: int = 1, groups: int = 1):
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
         super().__init__(conv, nn.BatchNorm2d(out_channels))
 
+    @property
+    def conv(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        return cast(nn.BatchNorm2d, self[1])
+
     def folded(self) -> nn.Conv2d:
         """The convolution with its norm folded in (Jacob et al. 2018)."""
-        return fuse_conv_bn_eval(self[0], self[1])
+        return fuse_conv_bn_eval(self.conv, self.norm)
 
     def folded_linear(self) -> nn.Linear:
         """A 1x1 convolution with its norm folded in, as a linear layer over channels."""
@@ -29,7 +39,7 @@ class ConvRelu(nn.Sequential):
 
 
 def as_linear(conv: nn.Conv2d) -> nn.Linear:
-    """A 1x1 convolution as a linear layer over channels: matrix multiplications are what runtimes quantize dynamically."""
+    """A 1x1 convolution as a linear layer over channels: runtimes quantize matrix multiplications dynamically."""
     linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
     linear.weight = nn.Parameter(conv.weight.detach().flatten(1))
     if conv.bias is not None:
@@ -38,7 +48,7 @@ def as_linear(conv: nn.Conv2d) -> nn.Linear:
 
 
 def to_tokens(x_BCHW: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """(B, C, H, W) to (B, T, C). `shape` is (C, H, W): plain numbers, so that an exported graph has no shape arithmetic."""
+    """(B, C, H, W) to (B, T, C). `shape` is (C, H, W): plain numbers leave no shape arithmetic in an exported graph."""
     channels, height, width = shape
     return x_BCHW.reshape(-1, channels, height * width).transpose(1, 2)
 

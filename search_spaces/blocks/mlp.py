@@ -12,6 +12,7 @@ class Mlp(Block):
     """x + reduce(relu(expand(x))), with `ratio` times as many hidden channels and batch norm after both (LeViT)."""
 
     precisions = ("fp32", "int8", "int8-dynamic")
+    closing_scale = "reduce.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, ratio: int):
         super().__init__(reads)
@@ -30,6 +31,7 @@ class GatedMlp(Block):
     """x + reduce(relu(gate) * value): ReGLU (Shazeer 2020), gate and value packed into one convolution."""
 
     precisions = ("fp32", "int8", "int8-dynamic")
+    closing_scale = "reduce.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, ratio: int):
         super().__init__(reads)
@@ -42,9 +44,13 @@ class GatedMlp(Block):
         return x_BCHW + self.reduce(F.relu(gate_BCHW) * value_BCHW)
 
     def packed(self) -> dict[str, tuple[int, ...]]:
-        conv = self.expand[0]
+        conv = self.expand.conv
         halves = (2, conv.out_channels // 2)
-        return {"expand.0.weight": (*halves, conv.in_channels, 1, 1), "expand.1.weight": halves, "expand.1.bias": halves}
+        return {
+            "expand.0.weight": (*halves, conv.in_channels, 1, 1),
+            "expand.1.weight": halves,
+            "expand.1.bias": halves,
+        }
 
     def deploy(self) -> nn.Module:
         return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=True)

@@ -10,6 +10,8 @@ from search_spaces.blocks.base import Block, Port
 class Pooling(Block):
     """x + norm(average of 3x3 neighbours - x); the border counts as zeros, so that the block is a convolution."""
 
+    closing_scale = "norm.weight"
+
     def __init__(self, reads: tuple[Port, ...]):
         super().__init__(reads)
         self.norm = nn.BatchNorm2d(reads[0].shape[0])
@@ -21,10 +23,13 @@ class Pooling(Block):
         channels = self.norm.num_features
         kernel = torch.full((3, 3), 1 / 9)
         kernel[1, 1] -= 1
-        scale = (self.norm.weight / torch.sqrt(self.norm.running_var + self.norm.eps)).detach()
+        mean_C, var_C = self.norm.running_mean, self.norm.running_var
+        assert mean_C is not None
+        assert var_C is not None
+        scale = (self.norm.weight / torch.sqrt(var_C + self.norm.eps)).detach()
         conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         weight_C133 = scale[:, None, None, None] * kernel.to(scale)
         weight_C133[:, :, 1, 1] += 1  # the residual
         conv.weight = nn.Parameter(weight_C133)
-        conv.bias = nn.Parameter((self.norm.bias - self.norm.running_mean * scale).detach())
+        conv.bias = nn.Parameter((self.norm.bias - mean_C * scale).detach())
         return conv

@@ -11,7 +11,7 @@ from search_spaces.blocks.layers import ConvNorm, ConvRelu
 
 
 class Stem(Block):
-    """Two 3x3 convolutions, the first with stride 2, the second with `stride` 1 or 2, with half the channels between them."""
+    """Two 3x3 convolutions, of stride 2 and of `stride` (1 or 2), with half the channels between them."""
 
     precisions = ("fp32", "int8")
 
