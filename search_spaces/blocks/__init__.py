@@ -1,4 +1,4 @@
-"""The kinds of blocks. A new one takes a file and a line here; a user's own is a dotted path, `my_package.blocks:Own`."""
+"""The kinds of blocks. A new one takes a file and a line here; a user's own is a dotted path, `package.module:Own`."""
 
 import importlib
 from functools import cache

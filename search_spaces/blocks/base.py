@@ -70,7 +70,7 @@ class Block(nn.Module, ABC):
     """Precisions that change something in this kind of block; others are the same as fp32."""
 
     closing_scale: ClassVar[str] = ""
-    """The parameter that scales the whole residual branch, if there is one; training starts it at zero (Goyal et al. 2017)."""
+    """The parameter that scales the whole residual branch, if any; training starts it at zero (Goyal et al. 2017)."""
 
     def __init__(self, reads: tuple[Port, ...]):
         super().__init__()
