@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nas.data import ImageData
@@ -20,7 +20,7 @@ from nas.progress import Progress
 from nas.supernet import Supernet
 from nas.training.augmentation import augment
 from nas.training.options import TrainOptions
-from nas.training.state import TrainState, new_state, read_about, restore_state, save_state
+from nas.training.state import TrainState, new_state, read_about, restore_state, save_state, start_as_identity
 from nas.training.strategies import Strategy, get_strategy
 from search_spaces import SearchSpace
 
@@ -58,6 +58,7 @@ def train_supernet(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         supernet = Supernet(space)
+    start_as_identity(supernet)
     num_finished = _finished_epochs(folder, about, options)
     if num_finished == options.num_epochs:
         supernet.load(folder / WEIGHTS)

@@ -32,8 +32,8 @@ class TrainOptions:
     """Decay a step of the moving average of the weights, which the finished supernet holds; less in the first steps."""
     flip: bool = True
     """Mirror half of the images left to right; turn it off where that changes the class."""
-    max_shift: int = 1
-    """Images are moved by up to so many pixels, in both directions."""
+    max_shift: int = 0
+    """Images are moved by up to so many pixels, in both directions; it pays off in runs of many epochs."""
     checkpoint_steps: int = 150
     """Steps between two checkpoints."""
     seed: int = 0

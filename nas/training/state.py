@@ -13,6 +13,7 @@ from nas.errors import UserError
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
 from search_spaces import SearchSpace
+from search_spaces.blocks import block_class
 
 BETAS = (0.9, 0.99)
 """AdamW's; the second is below the usual 0.999 because a run may have only some hundred steps."""
@@ -60,6 +61,14 @@ def new_state(supernet: Supernet, options: TrainOptions) -> TrainState:
             "exp_avg_sq": square.view_as(parameter),
         }
     return TrainState(supernet=supernet, optimizer=optimizer, buffers=buffers)
+
+
+@torch.no_grad()
+def start_as_identity(supernet: Supernet) -> None:
+    """Set the closing scales to zero: a block that few sub-networks have trained yet then disturbs none of them."""
+    for spec in supernet.space.block_specs():
+        if name := block_class(spec.kind).closing_scale:
+            supernet.shared[f"{spec.weight_key}/{name}"].zero_()
 
 
 def unscaled_keys(space: SearchSpace) -> set[str]:

@@ -1,6 +1,7 @@
 """A run can be killed anywhere and gives the same weights; what doesn't fit is refused in one line."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,21 @@ import torch
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import accuracy_pct, recalibrate
+from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet
 from nas.training import state as state_module
 from nas.training.loop import learning_rates
+from nas.training.state import start_as_identity
 from tests.nas.training.runs import OPTIONS, StopAt, StoppedError, small_space
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are too small for threads, which only wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +178,13 @@ def test_impossible_options_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         train_supernet(small_space(), tiny_data, tmp_path, options=replace(OPTIONS, **options))
+
+
+def test_training_starts_from_blocks_that_change_nothing() -> None:
+    supernet = Supernet(small_space())
+    start_as_identity(supernet)
+    images_BCHW = torch.rand(2, 1, 32, 32)
+    network = supernet.subnet(small_space().largest())
+    features_BCHW = network.blocks[0](images_BCHW)
+    for block in list(network.blocks)[1:5]:
+        assert torch.equal(block(features_BCHW), features_BCHW)
