@@ -103,7 +103,8 @@ class Stages:
 
     def redo(self, stage: str) -> Path | None:
         """Move the outputs of a stage and of those made from it aside; the folder they are in now, None without any."""
-        aside = self.folder / "replaced" / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        replaced = self.folder / "replaced"
+        aside = replaced / str(1 + len(list(replaced.glob("*"))))
         for name in [stage, *made_from(stage, list(self._stamps))]:
             for output in outputs(name):
                 if (self.folder / output).exists():

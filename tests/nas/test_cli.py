@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas import cli
-from nas.cli import app, main
+from nas.cli import main
 
 SPACE = ("--space", "tests.tiny_space:tiny")
 TINY = (*SPACE, "--data", "tests.tiny_data:load")
@@ -108,20 +108,21 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["train"])
 
 
-@pytest.mark.parametrize("verb", ["train", "profile", "search", "verify", "results", "export", "predict", "spaces"])
-def test_every_parameter_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = app[verb]
-    assert command.help
-    for argument in command.assemble_argument_collection():
-        if argument.show:
-            assert argument.parameter.help, argument.name
+@pytest.mark.parametrize(
+    "verb", ["train", "profile", "search", "verify", "results", "export", "predict", "spaces", "hardware"]
+)
+def test_every_verb_says_what_it_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main([verb, "--help"])
+    printed = capsys.readouterr().out
+    assert f"nas {verb}" in printed
+    assert len(printed.splitlines()) > 2
 
 
 def test_help_and_predict_do_not_import_torch() -> None:
     script = (
         "import sys, nas.predict\n"
         "from nas.cli import main\n"
-        "try:\n    main(['search', '--help'])\nexcept SystemExit:\n    pass\n"
+        "main(['search', '--help'])\n"
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, timeout=60)

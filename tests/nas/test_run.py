@@ -1,0 +1,97 @@
+"""A run: what its options mean, and what is refused before anything is made."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hardware_profiles.profile import HardwareProfile
+from nas.config import RunConfig
+from nas.errors import UserError
+from nas.run import Run, describe_supernet, find_architecture, fitting_profile, train_options
+from search_spaces.errors import SpaceError
+from tests.hardware_profiles.profiles import make_profile
+from tests.tiny_space import tiny
+
+CONFIG = RunConfig(space="tests.tiny_space:tiny", data="tests.tiny_data:load", training={"seed": 3})
+
+
+def save_profile(path: Path, **changes: object) -> HardwareProfile:
+    """A profile of the tiny space."""
+    profile = replace(
+        make_profile(name="board", space="tiny"),
+        **{"space_fingerprint": tiny().fingerprint, "num_threads": 1, "batch_size": 1, **changes},
+    )
+    profile.save(path)
+    return profile
+
+
+def test_architectures_are_found_by_name_and_in_files(tmp_path: Path) -> None:
+    space = tiny()
+    assert find_architecture(space, "middle") == space.middle()
+    path = tmp_path / "architecture.json"
+    path.write_text(json.dumps({"architecture": space.largest().to_json(), "precisions": {}}))
+    assert find_architecture(space, str(path)) == space.largest()
+
+
+def test_files_that_describe_no_architecture_of_the_space_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "architecture.json"
+    for text in ("{", "[]", '{"architecture": 3}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match="describes no architecture"):
+            find_architecture(tiny(), str(path))
+    path.write_text(json.dumps({"space": "hybrid-tiny", "genes": {}}))
+    with pytest.raises(UserError, match="is an architecture of space 'hybrid-tiny', not of 'tiny'"):
+        find_architecture(tiny(), str(path))
+    path.write_text(json.dumps({"space": "tiny", "genes": {"stage1.width": 16}}))
+    with pytest.raises(SpaceError, match="has no value"):
+        find_architecture(tiny(), str(path))
+
+
+def test_epochs_and_other_options_of_training_are_joined() -> None:
+    options = train_options(replace(CONFIG, epochs=7))
+    assert (options.num_epochs, options.seed) == (7, 3)
+    with pytest.raises(UserError, match="'sed' is not an option of training"):
+        train_options(replace(CONFIG, training={"sed": 3}))
+    with pytest.raises(UserError, match="can't be used"):
+        train_options(replace(CONFIG, training={"learning_rate": "high"}))
+
+
+def test_a_named_profile_must_fit_space_threads_and_batch(tmp_path: Path) -> None:
+    path = tmp_path / "board.json"
+    profile = save_profile(path)
+    config = replace(CONFIG, hardware=str(path))
+    assert fitting_profile(config, tiny()) == profile
+    with pytest.raises(UserError, match="was measured with --threads 1, not 2; use --threads 1"):
+        fitting_profile(replace(config, threads=2), tiny())
+    with pytest.raises(UserError, match="with other channels or classes"):
+        fitting_profile(config, tiny(num_classes=10))
+
+
+def test_a_profile_stage_copies_a_named_profile_once(tmp_path: Path) -> None:
+    profile = save_profile(tmp_path / "board.json")
+    run = Run(tmp_path / "run", replace(CONFIG, hardware=str(tmp_path / "board.json")))
+    assert run.profile() == profile
+    assert run.stages.is_done("profile")
+    save_profile(tmp_path / "other.json", call_overhead_ms=0.5)
+    other = Run(tmp_path / "run", replace(CONFIG, hardware=str(tmp_path / "other.json")))
+    with pytest.raises(UserError, match="changed since stage 'profile': hardware was"):
+        other.profile()
+    other.redo("profile")
+    assert other.profile().call_overhead_ms == 0.5
+    assert HardwareProfile.load(tmp_path / "run" / "replaced" / "1" / "profile.json") == profile
+
+
+def test_the_options_kept_in_the_folder_are_whole(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", CONFIG)
+    assert run.config.epochs == train_options(CONFIG).num_epochs
+    assert run.config.training["seed"] == 3
+    assert "learning_rate" in run.config.training
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_summary_of_training_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "supernet.json").write_text('{"accuracy": 3}')
+    with pytest.raises(UserError, match="supernet.json is missing or damaged; --redo train"):
+        describe_supernet(tmp_path)
