@@ -36,6 +36,7 @@ epochs: 3
 training: {{batch_size: 48, checkpoint_steps: 2}}
 num-evaluations: {NUM_EVALUATIONS}
 max_models: 4
+num_validation: 120
 """
 TIMEOUT_S = 240.0
 
