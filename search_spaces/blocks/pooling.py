@@ -21,14 +21,14 @@ class Pooling(Block):
 
     def deploy(self) -> nn.Module:
         channels = self.norm.num_features
-        kernel = torch.full((3, 3), 1 / 9)
-        kernel[1, 1] -= 1
         mean_C, var_C = self.norm.running_mean, self.norm.running_var
         assert mean_C is not None
         assert var_C is not None
         scale = (self.norm.weight / torch.sqrt(var_C + self.norm.eps)).detach()
+        kernel = scale.new_full((3, 3), 1 / 9)
+        kernel[1, 1] -= 1
         conv = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        weight_C133 = scale[:, None, None, None] * kernel.to(scale)
+        weight_C133 = scale[:, None, None, None] * kernel
         weight_C133[:, :, 1, 1] += 1  # the residual
         conv.weight = nn.Parameter(weight_C133)
         conv.bias = nn.Parameter((self.norm.bias - mean_C * scale).detach())
