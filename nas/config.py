@@ -41,7 +41,7 @@ class RunConfig:
     """Threads one run of a model may use on the target."""
     batch: int = 1
     """Images a model sees at once on the target."""
-    budget: float = 60.0
+    budget: float = 40.0
     """Seconds that measuring blocks may take."""
     epochs: int | None = None
     """Passes over the training images; None leaves it to `TrainOptions`."""
