@@ -163,6 +163,11 @@ def affine(low: float, high: float) -> tuple[float, int]:
     return (scale, round(-low / scale)) if scale > 0 else (1.0, 0)
 
 
+def largest_level(bits: int) -> int:
+    """Largest integer of a weight: ONNX Runtime's range is -127..127 at 8 bits and -64..64 at 7."""
+    return 127 if bits == 8 else 2 ** (bits - 1)
+
+
 def quantize_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """Round to symmetric integers, one scale an output channel (the first axis), and back."""
     scale = weight_scale(weight, bits)
@@ -172,4 +177,4 @@ def quantize_weight(weight: torch.Tensor, bits: int) -> torch.Tensor:
 def weight_scale(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """Size of one integer step of each output channel, broadcast over the other axes."""
     largest = weight.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
-    return (largest / (2 ** (bits - 1) - 1)).view(-1, *[1] * (weight.ndim - 1))
+    return (largest / largest_level(bits)).view(-1, *[1] * (weight.ndim - 1))

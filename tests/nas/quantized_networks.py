@@ -1,0 +1,30 @@
+"""Deployed networks with random weights and the ranges of their operators, for tests."""
+
+import numpy as np
+import torch
+
+from nas.quantization import Ranges, calibrate
+from search_spaces import BlockSpec, Network, SearchSpace
+from search_spaces.precision import Candidate, CandidateSpace
+from tests.search_spaces.block_cases import randomize
+
+
+def deployed(specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8) -> tuple[Network, Ranges, torch.Tensor]:
+    """A network, ranges over its images, and the images (count, C, H, W)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Network(specs, [spec.build() for spec in specs])
+        randomize(network, seed)
+        x_BCHW = torch.randn(count, *network.input_shape)
+    network = network.eval().deploy()
+    return network, calibrate(network, x_BCHW), x_BCHW
+
+
+def random_candidate(space: SearchSpace, seed: int) -> Candidate:
+    """Architecture and policy with every gene drawn uniformly."""
+    rng, candidates = np.random.default_rng(seed), CandidateSpace(space)
+    return candidates.candidate({c.name: c.values[rng.integers(len(c.values))] for c in candidates.choices})
+
+
+def rms(difference: torch.Tensor) -> float:
+    return float(difference.double().square().mean().sqrt())
