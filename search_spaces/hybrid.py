@@ -135,7 +135,7 @@ def hybrid_tiny(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
 
 
 def hybrid_mobile(*, num_channels: int = 3, num_classes: int = 1000) -> HybridSpace:
-    """224x224 images, about 100 to 900 MMACs: for phones and small servers."""
+    """224x224 images, about 90 to 900 MMACs: for phones and small servers."""
     stages = (
         Stage(widths=(32, 48), depths=(1, 2), reduction=8),
         Stage(widths=(48, 64, 80), depths=(1, 2, 3), reduction=4),

@@ -96,7 +96,7 @@ def test_neighbours_differ_in_one_gene_and_are_all_there(space: SearchSpace) -> 
     assert set(neighbours) == changed - {architecture}
 
 
-@pytest.mark.parametrize(("space", "low", "high"), [(PRESETS[0], 0.4e6, 8.5e6), (PRESETS[1], 90e6, 950e6)])
+@pytest.mark.parametrize(("space", "low", "high"), [(PRESETS[0], 0.4e6, 8.5e6), (PRESETS[1], 85e6, 950e6)])
 def test_presets_keep_to_the_multiply_accumulates_they_promise(space: SearchSpace, low: float, high: float) -> None:
     smallest, largest = (network_cost(space.blocks(a)).macs for a in (space.smallest(), space.largest()))
     assert low <= smallest < largest <= high

@@ -1,0 +1,51 @@
+"""Batch-norm statistics and accuracy against slow, obvious references."""
+
+import pytest
+import torch
+from torch import nn
+
+from nas.data import ImageData, Split
+from nas.evaluation import accuracy_pct, batches, normalize, recalibrate
+from tests.tiny_space import tiny
+
+
+def test_pixels_are_normalized_by_the_statistics_of_the_data(tiny_data: ImageData) -> None:
+    x_BCHW = normalize(tiny_data.train.images_BCHW, tiny_data)
+    assert x_BCHW.mean().item() == pytest.approx(0, abs=0.01)
+    assert x_BCHW.std().item() == pytest.approx(1, abs=0.01)
+    parts = torch.cat(list(batches(tiny_data.train.images_BCHW, tiny_data, batch_size=64)))
+    torch.testing.assert_close(parts, x_BCHW)
+
+
+def test_recalibration_averages_batches_and_changes_nothing_else(tiny_data: ImageData) -> None:
+    norm = nn.BatchNorm2d(1, momentum=0.2)
+    network = nn.Sequential(norm, nn.Flatten(), nn.Linear(32 * 32, 4))
+    before = [parameter.clone() for parameter in network.parameters()]
+    norm.running_mean += 5
+    assert recalibrate(network, tiny_data, num_images=300) is network
+    parts = list(batches(tiny_data.train.images_BCHW[:300], tiny_data))
+    expected = torch.stack([part.mean() for part in parts]).mean()
+    assert norm.running_mean.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert norm.running_var.item() == pytest.approx(torch.stack([p.var() for p in parts]).mean().item(), rel=1e-4)
+    assert norm.momentum == 0.2
+    assert not network.training
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+
+
+def test_recalibration_twice_is_recalibration_once(tiny_data: ImageData) -> None:
+    torch.manual_seed(0)
+    network = tiny().build(tiny().smallest())
+    first = {k: v.clone() for k, v in recalibrate(network, tiny_data, num_images=128).state_dict().items()}
+    again = recalibrate(network, tiny_data, num_images=128).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_accuracy_counts_images_one_by_one(tiny_data: ImageData) -> None:
+    torch.manual_seed(0)
+    network = recalibrate(tiny().build(tiny().smallest()), tiny_data, num_images=128)
+    every = tiny_data.validation
+    split, hits = Split(images_BCHW=every.images_BCHW[:40], labels_B=every.labels_B[:40]), 0
+    with torch.no_grad():
+        for image_CHW, label in zip(split.images_BCHW, split.labels_B, strict=True):
+            hits += int(network(normalize(image_CHW[None], tiny_data)).argmax() == label)
+    assert accuracy_pct(network, split, tiny_data) == pytest.approx(100 * hits / len(split))
