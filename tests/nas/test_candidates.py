@@ -1,0 +1,130 @@
+"""The search over a supernet: repeatable, priced by the profile, and clear about mistakes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hardware_profiles.profile import HardwareProfile
+from nas.candidates import CheapObjectives, Evaluator, check_profile, first_candidates, profile_blocks, run_search
+from nas.data import ImageData
+from nas.errors import UserError
+from nas.supernet import Supernet
+from predictors.latency import LatencyPredictor
+from search_spaces.cost import network_cost
+from search_spaces.precision import CandidateSpace
+from tests.nas.quantized_networks import random_candidate
+from tests.tiny_space import tiny
+
+SPACE = tiny()
+CANDIDATES = CandidateSpace(SPACE)
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(SPACE)
+
+
+def search(supernet: Supernet, data: ImageData, profile: HardwareProfile, **options) -> pd.DataFrame:
+    settings = {"num_evaluations": 10, "searcher": "random", "num_images": 60} | options
+    return run_search(supernet, data, profile, **settings)
+
+
+def test_one_seed_gives_the_same_rows_twice(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    options = {"seed": 3, "architecture": SPACE.middle()}
+    one = search(supernet, tiny_data, tiny_profile, **options)
+    assert list(one["state"]) == ["complete"] * 10
+    stopped = search(supernet, tiny_data, tiny_profile, num_evaluations=9, study=tmp_path / "study.db", **options)
+    two = search(supernet, tiny_data, tiny_profile, study=tmp_path / "study.db", **options)
+    assert len(stopped) == 9
+    untimed = [column for column in one if column not in ("seconds", "host")]
+    pd.testing.assert_frame_equal(one[untimed], two[untimed], check_dtype=False)
+
+
+def test_columns_are_those_of_profile_and_cost(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    frame = search(supernet, tiny_data, tiny_profile, num_evaluations=5)
+    predictor = LatencyPredictor.from_profile(tiny_profile)
+    sizes = {(row.key, row.precision): row.size_bytes for row in tiny_profile.rows}
+    names = [choice.name for choice in CANDIDATES.choices]
+    for row in frame.to_dict("records"):
+        candidate = CANDIDATES.candidate({name: row[name] for name in names})
+        blocks = profile_blocks(SPACE, candidate)
+        cost = network_cost(SPACE.blocks(candidate.architecture))
+        assert row["latency_ms"] == pytest.approx(predictor.predict([blocks])[0])
+        assert row["size_bytes"] == sum(sizes[block] for block in blocks)
+        assert (row["macs"], row["params"]) == (cost.macs, cost.num_params)
+
+
+def test_first_candidates_hold_the_extremes_and_are_distinct(tiny_profile: HardwareProfile) -> None:
+    cheap = CheapObjectives(CANDIDATES, tiny_profile)
+    first = first_candidates(cheap)
+    assert len(set(first)) == len(first)
+    for architecture in (SPACE.smallest(), SPACE.middle(), SPACE.largest()):
+        assert CANDIDATES.uniform(architecture) in first
+        assert cheap.fastest(architecture) in first
+
+
+def test_fastest_policy_beats_every_other_sum_of_blocks(tiny_profile: HardwareProfile) -> None:
+    cheap = CheapObjectives(CANDIDATES, tiny_profile)
+
+    def sum_ms(candidate) -> float:
+        return sum(tiny_profile.latency_ms(*block) for block in profile_blocks(SPACE, candidate))
+
+    best = sum_ms(cheap.fastest(SPACE.largest()))
+    for seed in range(50):
+        policy = random_candidate(SPACE, seed).policy
+        genotype = CANDIDATES.genotype(CANDIDATES.uniform(SPACE.largest()))
+        genotype |= {f"precision.{place}": p for place, p in policy.precisions}
+        assert best <= sum_ms(CANDIDATES.candidate(genotype)) + 1e-12
+
+
+def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
+    columns = CheapObjectives(CANDIDATES, tiny_profile)([])
+    assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(
+        ("latency_ms", "size_bytes", "macs", "params"), 0
+    )
+
+
+def test_fixed_architecture_searches_policies_alone(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    frame = search(supernet, tiny_data, tiny_profile, architecture=SPACE.largest(), num_evaluations=6)
+    assert frame["macs"].nunique() == 1
+    assert frame["size_bytes"].nunique() > 1
+    assert not any(column.endswith(".width") for column in frame)
+
+
+def test_evaluator_uses_one_deployment_for_all_policies(supernet: Supernet, tiny_data: ImageData) -> None:
+    evaluator = Evaluator(supernet, tiny_data)
+    largest = SPACE.largest()
+    network, _ = evaluator.deployed(largest)
+    errors = [evaluator.error_pct(CANDIDATES.uniform(largest, p), tiny_data.validation) for p in ("fp32", "int8")]
+    assert evaluator.deployed(largest)[0] is network
+    again = evaluator.error_pct(CANDIDATES.uniform(largest), tiny_data.validation)
+    assert errors[0] == again
+    assert all(0 <= error <= 100 for error in errors)
+    assert np.isfinite(errors).all()
+
+
+def test_mistakes_are_named_in_one_line(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    with pytest.raises(UserError, match="unknown objective 'latencyms'; available: .*Did you mean latency_ms?"):
+        search(supernet, tiny_data, tiny_profile, objectives=("error_pct", "latencyms"))
+    other = dataclasses.replace(tiny_profile, space_fingerprint="0123")
+    with pytest.raises(
+        UserError, match="profile 'here' measured 'tiny' 0123, not 'tiny' .*with `nas profile`"
+    ) as error:
+        search(supernet, tiny_data, other)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="latency_ms<=1e-09"):
+        search(supernet, tiny_data, tiny_profile, constraints=("latency_ms<=1e-9",))
+    check_profile(tiny_profile, SPACE)

@@ -1,0 +1,109 @@
+"""Exported folders: complete, as large as predicted, and loadable without the package's supernet."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.runtimes import get_runtime
+from nas.candidates import CheapObjectives, Evaluator
+from nas.data import ImageData
+from nas.errors import UserError
+from nas.evaluation import normalize
+from nas.export import FILES, export_model, load_model
+from nas.supernet import Supernet
+from nas.verify import run_classes
+from search_spaces.precision import Candidate, CandidateSpace
+from tests.nas.quantized_networks import random_candidate, rms
+from tests.tiny_space import tiny
+
+SPACE = tiny()
+CANDIDATES = CandidateSpace(SPACE)
+CHOSEN = [
+    CANDIDATES.uniform(SPACE.largest()),
+    CANDIDATES.uniform(SPACE.largest(), "int8"),
+    CANDIDATES.uniform(SPACE.largest(), "int8-dynamic"),
+    random_candidate(SPACE, 2),
+]
+
+
+@pytest.fixture(scope="module")
+def evaluator(tiny_data: ImageData) -> Evaluator:
+    torch.manual_seed(0)
+    return Evaluator(Supernet(SPACE), tiny_data, bits=7)  # exact on every processor
+
+
+@pytest.fixture(scope="module", params=CHOSEN, ids=["fp32", "int8", "int8-dynamic", "random"])
+def exported(
+    request: pytest.FixtureRequest, evaluator: Evaluator, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Candidate, Path]:
+    folder = tmp_path_factory.mktemp("models") / "0"
+    return request.param, export_model(evaluator, request.param, folder, objectives={"error_pct": 50.0})
+
+
+def test_folder_is_complete_and_describes_itself(exported: tuple[Candidate, Path], tiny_data: ImageData) -> None:
+    candidate, folder = exported
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert [path.name for path in folder.parent.iterdir()] == ["0"]
+    description = json.loads((folder / "architecture.json").read_text())
+    assert Candidate.from_json(description) == candidate
+    specs = SPACE.blocks(candidate.architecture)
+    assert [(b["name"], b["precision"]) for b in description["blocks"]] == [
+        (spec.name, candidate.policy[spec.name]) for spec in specs
+    ]
+    assert description["objectives"] == {"error_pct": 50.0}
+    preprocess = json.loads((folder / "preprocess.json").read_text())
+    assert preprocess["class_names"] == list(tiny_data.class_names)
+    assert preprocess["mean"] == pytest.approx(list(tiny_data.mean))
+
+
+def test_predicted_size_is_that_of_the_file(exported: tuple[Candidate, Path], tiny_profile: HardwareProfile) -> None:
+    candidate, folder = exported
+    predicted = CheapObjectives(CANDIDATES, tiny_profile)([CANDIDATES.genotype(candidate)])["size_bytes"][0]
+    assert predicted == pytest.approx((folder / "model.onnx").stat().st_size, rel=0.1)
+
+
+@torch.no_grad()
+def test_loaded_model_agrees_with_the_file(
+    exported: tuple[Candidate, Path], evaluator: Evaluator, tiny_data: ImageData
+) -> None:
+    candidate, folder = exported
+    split = tiny_data.validation
+    x_BCHW = normalize(split.images_BCHW, tiny_data)
+    loaded = load_model(folder)(x_BCHW)
+    difference = loaded - evaluator.network(candidate)(x_BCHW)
+    assert rms(difference) < 0.02 * rms(loaded)
+    assert (difference.abs().amax(dim=1) < 1e-5).float().mean() > 0.9  # but for ties that memory formats round apart
+    classes = run_classes(get_runtime("onnxruntime").load(folder / "model.onnx"), split, tiny_data, batch_size=1)
+    assert np.mean(classes == loaded.argmax(dim=1).numpy()) >= 0.99
+
+
+def test_export_replaces_an_older_model(evaluator: Evaluator, tmp_path: Path) -> None:
+    folder = tmp_path / "7"
+    export_model(evaluator, CHOSEN[1], folder)
+    (folder / "left.over").write_text("old")
+    export_model(evaluator, CHOSEN[0], folder)
+    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert json.loads((folder / "architecture.json").read_text())["precisions"] == {}
+
+
+def test_folder_that_holds_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not an exported model .*; export one with `nas export`"):
+        load_model(tmp_path)
+    (tmp_path / "architecture.json").write_text("{")
+    with pytest.raises(UserError, match="is not an exported model"):
+        load_model(tmp_path)
+
+
+def test_last_batch_is_filled_up(evaluator: Evaluator, tiny_data: ImageData, tmp_path: Path) -> None:
+    sevens = Evaluator(evaluator.supernet, tiny_data, batch_size=7, bits=7)
+    folder = export_model(sevens, CHOSEN[0], tmp_path / "0")
+    session = get_runtime("onnxruntime").load(folder / "model.onnx")
+    classes = run_classes(session, tiny_data.validation, tiny_data, batch_size=7)
+    with torch.no_grad():
+        expected = load_model(folder)(normalize(tiny_data.validation.images_BCHW, tiny_data)).argmax(dim=1)
+    assert len(classes) == len(tiny_data.validation) == 120
+    assert np.mean(classes == expected.numpy()) >= 0.99

@@ -1,0 +1,104 @@
+"""The front is judged by what was measured, never by what was predicted."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.runtimes import get_runtime
+from nas.candidates import run_search
+from nas.data import ImageData
+from nas.export import FILES
+from nas.supernet import Supernet
+from nas.verify import MEASURED, verify_front
+from tests.tiny_space import tiny
+
+
+@pytest.fixture(scope="module")
+def supernet() -> Supernet:
+    torch.manual_seed(0)
+    return Supernet(tiny())
+
+
+@pytest.fixture(scope="module")
+def frame(supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile) -> pd.DataFrame:
+    return run_search(supernet, tiny_data, tiny_profile, num_evaluations=12, searcher="random")
+
+
+def dominated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Is another row at least as good in every measured value, and better in one?"""
+    values = [row[column] for column in MEASURED.values()]
+    others = [[other[column] for column in MEASURED.values()] for other in rows]
+    return any(all(a <= b for a, b in zip(other, values, strict=True)) and other != values for other in others)
+
+
+def test_measured_values_decide_who_is_on_the_front(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    promised = frame.copy()
+    slow = int(frame.sort_values("size_bytes")["index"].iloc[-1])
+    promised.loc[promised["index"] == slow, "latency_ms"] = 1e-6  # a promise that no measurement can keep
+    promised.loc[promised["index"] == slow, "error_pct"] = 0.0
+    runtime = get_runtime("onnxruntime")
+    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, max_models=4)
+    written = json.loads((tmp_path / "verified.json").read_text())
+    rows = written["rows"]
+    assert slow in set(verified["index"])
+    assert 1 < len(rows) <= 4
+    assert len({row["index"] for row in rows}) == len(rows)
+    for row in rows:
+        folder = tmp_path / "front" / str(row["index"])
+        assert {path.name for path in folder.iterdir()} == set(FILES)
+        assert row["measured_size_bytes"] == (folder / "model.onnx").stat().st_size
+        assert row["measured_latency_ms"] > 1e-3
+        assert row["agreement_pct"] >= 95
+        assert row["on_front"] != dominated(row, rows)
+        assert bool(row["reason"]) != row["on_front"]
+        assert ("test_error_pct" in row) == row["on_front"]
+    told = frame.set_index("index")["error_pct"]
+    assert all(row["measured_error_pct"] == pytest.approx(told[row["index"]], abs=5) for row in rows)
+    assert written["device"]["processor"] == tiny_profile.device.processor
+    assert written["runtime"].startswith("onnxruntime ")
+
+
+def test_constraints_are_judged_by_measured_values(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    promised = frame.assign(latency_ms=1e-6)
+    runtime = get_runtime("onnxruntime")
+    limits = ("latency_ms<=0.0001",)
+    verified = verify_front(
+        supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, constraints=limits, max_models=2
+    )
+    assert len(verified) == 2
+    assert not verified["on_front"].any()
+    assert set(verified["reason"]) == {"measured values break latency_ms<=0.0001"}
+
+
+def test_members_that_fall_out_are_replaced(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    best = frame.sort_values("size_bytes").head(3)
+    promised = pd.concat([best, frame[~frame["index"].isin(best["index"])]])
+    liar = int(frame.sort_values("size_bytes")["index"].iloc[-1])
+    for column in ("error_pct", "latency_ms", "size_bytes"):
+        promised.loc[promised["index"] == liar, column] = 1e-6  # alone on the predicted front
+    runtime = get_runtime("onnxruntime")
+    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, max_models=3)
+    assert verified["index"].iloc[0] == liar
+    assert len(verified) > 1
+
+
+def test_failed_rows_are_never_exported(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    failed = frame.copy()
+    failed.loc[failed.index[1:], "state"] = "failed"
+    runtime = get_runtime("onnxruntime")
+    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, failed, tmp_path, max_models=4)
+    assert list(verified["index"]) == [int(frame["index"].iloc[0])]
+    assert verified["on_front"].all()
