@@ -186,11 +186,14 @@ def results(
     architecture
         Show the search of this architecture's precisions instead.
     """
-    from nas.results import front, load_results
-    from nas.tables import results_table
+    from nas.results import compare_policies, front, load_results
+    from nas.tables import policies_table, results_table
 
     frame = load_results(run, study=_study(architecture))
     _console().print(results_table(frame, everything=all))
+    policies = compare_policies(run, study=_study(architecture))
+    if not policies.empty:
+        _console().print(policies_table(policies))
     if csv is not None:
         rows = frame if all else front(frame)
         try:
@@ -346,10 +349,14 @@ def _open(run: RunOptions, *flags: Any, redo: str | None) -> "Run":
 
 def _finish(run: "Run") -> None:
     """Run all stages; the last things printed are the front and where everything is."""
-    from nas.tables import results_table
+    from nas.results import compare_policies
+    from nas.tables import policies_table, results_table
 
     frame = run.verify()
     _console().print(results_table(frame))
+    policies = compare_policies(run.folder, study=run.study_path.name)
+    if not policies.empty:
+        _console().print(policies_table(policies))
     print(f"models: {run.models_path}\ntable:  {run.csv_path}\nreport: {run.report_path}")
 
 

@@ -50,7 +50,7 @@ class RunConfig:
     objectives: tuple[str, ...] = ("error_pct", "latency_ms", "size_bytes")
     constraints: tuple[str, ...] = ()
     """Such as `latency_ms<=2.5`."""
-    num_evaluations: int = 60
+    num_evaluations: int = 50
     """Candidates whose accuracy is measured, earlier ones of the same run included."""
     searcher: str = "predictor-guided"
     architecture: str | None = None

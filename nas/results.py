@@ -146,6 +146,26 @@ def select(frame: pd.DataFrame, what: str) -> list[int]:
     return _by_limits(members, parts)
 
 
+ACCURACY_MARGIN_PCT = 0.3
+"""How much validation error a searched policy may have above the best uniform one's to be compared with it."""
+
+
+def compare_policies(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
+    """Uniform precisions beside the searched policy of one architecture, as measured; empty for a joint search.
+
+    The searched policy is the fastest one, uniform ones included, whose validation error is at most
+    `ACCURACY_MARGIN_PCT` above the lowest of the uniform ones.
+    """
+    rows = pd.DataFrame((load_verified(run, study=study) or {"rows": []})["rows"])
+    uniform = rows[rows["policy"] != "searched"] if "policy" in rows else rows
+    if uniform.empty:
+        return uniform
+    close = rows[rows["measured_error_pct"] <= uniform["measured_error_pct"].min() + ACCURACY_MARGIN_PCT]
+    best = close.loc[[close["measured_latency_ms"].idxmin()]].assign(policy="searched")
+    columns = ["policy", "index", *(name for name in MEASURED if name in rows)]
+    return pd.concat([uniform, best])[columns].reset_index(drop=True)
+
+
 def write_pareto_csv(run: str | Path, *, study: str = STUDY) -> Path:
     """Write the front, with searched and measured values and genes, to `pareto.csv` in the run folder."""
     members = front(load_results(run, study=study))

@@ -51,6 +51,19 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
     return table
 
 
+def policies_table(frame: pd.DataFrame) -> Table:
+    """What `compare_policies` found, measured on the exported files."""
+    table = Table("policy", "model", "ms", "spread %", "kB", "error %", "test error %")
+    table.title, table.title_justify = "One architecture, four policies (measured)", "left"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for _, row in frame.iterrows():
+        names = ("latency_ms", "latency_spread_pct", "size_bytes", "error_pct")
+        cells = [_cell(name, row[f"measured_{name}"]) for name in names]
+        table.add_row(row["policy"], str(row["index"]), *cells, _cell("error_pct", row["test_error_pct"]))
+    return table
+
+
 def space_table(space: SearchSpace) -> Table:
     """The genes of a space."""
     table = Table("gene", "values", title=f"{space.name}: {len(space.choices)} genes", title_justify="left")

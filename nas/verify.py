@@ -72,17 +72,22 @@ def verify_front(
     genes = [choice.name for choice in candidates.choices]
     current = frame[frame["state"] == "complete"].copy()
     measured: dict[int, dict[str, Any]] = {}
+    policies = uniform_rows(current, candidates)
     with torch_threads(num_threads):
-        while waiting := _unmeasured_front(current, measured, chosen, limits, max_models - len(measured)):
+        while waiting := _unmeasured(current, measured, chosen, limits, list(policies), max_models - len(measured)):
             for index in waiting:
                 row = current[current["index"] == index].iloc[0]
                 candidate = candidates.candidate({gene: _plain(row[gene]) for gene in genes})
                 export_model(evaluator, candidate, folder / models / str(index), objectives=_floats(row, OBJECTIVES))
-                report(len(measured), max_models, f"exporting model {index}")
-                measured[index] = {"index": index, "simulated": _classes(evaluator, candidate, data.validation)}
+                report(0.6 * len(measured) / max_models, 1, f"exporting model {index}")
+                measured[index] = {
+                    "index": index,
+                    "policy": policies.get(index, "searched"),
+                    "simulated": _classes(evaluator, candidate, data.validation),
+                }
             paths = [folder / models / str(index) / "model.onnx" for index in waiting]
             sessions = [runtime.load(path) for path in paths]
-            step = _step(report, len(measured) - len(waiting), len(waiting), max_models)
+            step = _step(report, 0.6 * (1 - len(waiting) / len(measured)), 0.6, len(waiting))
             classes = _run_all(sessions, [data.validation], evaluator, step, num_threads)
             stats = _time_all(sessions, data, profile.batch_size)
             for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
@@ -91,11 +96,11 @@ def verify_front(
                 for objective, column in MEASURED.items():
                     current.loc[current["index"] == index, objective] = result[column]
         rows = _judge(current, measured, chosen, limits)
-        members = [row for row in rows if row["on_front"]]
+        members = [row for row in rows if row["on_front"] or row["policy"] != "searched"]
         sessions = [runtime.load(folder / models / str(row["index"]) / "model.onnx") for row in members]
         for member, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
             member["repeated_latency_ms"] = latency.median_ms
-        step = _step(report, 0, len(members), len(members))
+        step = _step(report, 0.6, 1.0, len(members))
         for member, found in zip(members, _run_all(sessions, [data.test], evaluator, step, num_threads), strict=True):
             member["test_error_pct"] = 100 - 100 * float(np.mean(found[0] == data.test.labels_B.numpy()))
     content = {
@@ -114,21 +119,36 @@ def verify_front(
     return pd.DataFrame(rows)
 
 
-def _unmeasured_front(
+def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:
+    """For a search of precisions alone: index -> precision of the rows that use one precision throughout.
+
+    They are always measured, so that the searched policies can be compared with them.
+    """
+    if candidates.fixed is None:
+        return {}
+    uniform = {p: candidates.genotype(candidates.uniform(candidates.fixed, p)) for p in candidates.precisions}
+    genes = [choice.name for choice in candidates.choices]
+    rows = {int(row["index"]): {gene: _plain(row[gene]) for gene in genes} for _, row in frame.iterrows()}
+    return {index: p for p, genotype in uniform.items() for index, row in rows.items() if row == genotype}
+
+
+def _unmeasured(
     current: pd.DataFrame,
     measured: dict[int, dict[str, Any]],
     objectives: Sequence[Objective],
     limits: Sequence[Constraint],
+    always: Sequence[int],
     room: int,
 ) -> list[int]:
-    """Members of the front that were not measured yet, spread over its latency when there are too many."""
+    """What is still to measure: `always`, then members of the front, spread over its latency when they are too many."""
+    must = [index for index in always if index not in measured]
     front = current[on_front(current, objectives, limits)].sort_values("latency_ms")
-    waiting = [int(index) for index in front["index"] if int(index) not in measured]
-    if len(waiting) <= room:
-        return waiting
-    if room <= 0:
-        return []
-    return [waiting[i] for i in np.unique(np.linspace(0, len(waiting) - 1, room).round().astype(int))]
+    waiting = [int(index) for index in front["index"] if int(index) not in measured and int(index) not in must]
+    room -= len(must)
+    if len(waiting) > room:
+        chosen = np.unique(np.linspace(0, len(waiting) - 1, max(room, 0)).round().astype(int))
+        waiting = [waiting[i] for i in chosen]
+    return must + waiting
 
 
 def _judge(
@@ -204,13 +224,14 @@ def _time_all(sessions: Sequence[Session], data: ImageData, batch_size: int) -> 
     return measure_interleaved(runs, budget_s=TIMING_S_PER_MODEL * len(runs)) if runs else []
 
 
-def _step(report: Progress, done: int, count: int, total: int) -> Callable[[], None]:
+def _step(report: Progress, start: float, end: float, count: int) -> Callable[[], None]:
+    """Counts models that ran, as progress from `start` to `end` of the stage."""
     finished = 0
 
     def step() -> None:
         nonlocal finished
         finished += 1
-        report(done + finished, max(total, 1), f"running model {finished} of {count}")
+        report(start + (end - start) * finished / count, 1, f"running model {finished} of {count}")
 
     return step
 
