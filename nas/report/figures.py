@@ -160,15 +160,13 @@ def predictor_figure(errors: pd.Series, name: str) -> go.Figure:
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
-    """The training loss over epochs, with a running mean."""
-    epochs = [float(entry["epoch"]) for entry in history]
-    loss = pd.Series([float(entry["loss"]) for entry in history])
-    smooth = loss.ewm(span=max(2, len(loss) // 20)).mean()
+    """The training loss over steps; each point is the mean since the one before."""
+    steps, losses = ([float(entry[name]) for entry in history] for name in ("step", "loss"))
     figure = go.Figure()
-    figure.add_scatter(x=epochs, y=loss, mode="lines", line={"color": GREY, "width": 1}, opacity=0.5, name="loss")
-    figure.add_scatter(x=epochs, y=smooth, mode="lines", line={"color": BLUE, "width": 2.5}, name="running mean")
+    figure.add_scatter(x=steps, y=losses, mode="lines+markers", line={"color": BLUE, "width": 2.5}, name="loss")
     _style(figure, height=320)
-    figure.update_xaxes(title_text="epoch")
+    figure.update_layout(showlegend=False)
+    figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="training loss")
     return figure
 
