@@ -217,7 +217,7 @@ def find_profile(
         found = [profile for profile in shipped if profile.name == name]
         if not found:
             message = unknown_name("hardware", name, {profile.name for profile in shipped})
-            raise ProfileError(f"{message}; or give the path of a profile written by `nas profile`")
+            raise ProfileError(f"{message}; or say local, which measures this machine, or give the path of a profile")
     fitting = [profile for profile in found if space in (None, profile.space)]
     if not fitting:
         spaces = ", ".join(sorted({profile.space for profile in found}))

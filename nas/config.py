@@ -61,7 +61,7 @@ class RunConfig:
     """Images kept from training to judge candidates; None leaves it to `load_data`."""
     num_images: int | None = None
     """Validation images each candidate is judged on; None leaves it to `run_search`."""
-    max_models: int = 12
+    max_models: int = 10
     """Models of the front that are exported and measured."""
 
     def __post_init__(self) -> None:

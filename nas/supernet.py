@@ -24,16 +24,16 @@ class _Link(NamedTuple):
     """One parameter of a block and the shared tensor that it is cut from."""
 
     parameter: nn.Parameter
-    key: str
+    logical: torch.Tensor
+    """The parameter's values in logical shape, as a view."""
     weight_map: WeightMap
+    shared: nn.Parameter
+    shared_grad: torch.Tensor
+    """Where the shared gradient is kept, whether or not a step uses it."""
     cut: torch.Tensor | None
     """The slice of the shared tensor, as a view; None where the map is not a slice."""
     grad_cut: torch.Tensor | None
     """The same slice of the shared gradient."""
-
-    @property
-    def logical(self) -> torch.Tensor:
-        return self.parameter.view(self.weight_map.logical)
 
 
 class Supernet(nn.Module):
@@ -55,11 +55,16 @@ class Supernet(nn.Module):
             self.register_parameter(key.replace(".", ":"), parameter)
         self._links: WeakKeyDictionary[nn.Module, list[_Link]] = WeakKeyDictionary()
         self._workspace = lru_cache(maxsize=512)(self._linked_block)
+        self._recent = lru_cache(maxsize=8)(self._assemble)
 
-    def subnet(self, architecture: Architecture) -> Network:
-        """A sub-network to use at once: sub-networks made by later calls may reuse its modules."""
-        specs = self.space.blocks(architecture)
-        return self._gather(Network(specs, [self._workspace(spec) for spec in specs]))
+    def subnet(self, architecture: Architecture, *, training: bool = True) -> Network:
+        """A sub-network to use at once, in training or eval mode: those made by later calls may reuse its modules."""
+        network = self._recent(architecture)
+        for block in network.blocks:
+            if block.training is not training:
+                block.train(training)
+        network.training = training
+        return self._gather(network)
 
     def extract(self, architecture: Architecture) -> Network:
         """A plain network of its own with a copy of its weights; batch-norm statistics are still to be calibrated."""
@@ -71,16 +76,19 @@ class Supernet(nn.Module):
         """Add a network's gradients to the shared ones and clear them; it comes from `subnet` or `extract`."""
         gradients, targets = [], []
         for link in self._links_of(network):
-            if link.parameter.grad is None:
+            gradient = link.parameter.grad
+            if gradient is None:
                 continue
-            gradient = link.parameter.grad.view(link.weight_map.logical)
-            self.shared[link.key].grad = self._grads[link.key]
+            link.parameter.grad = None
+            if gradient.shape != link.logical.shape:
+                gradient = gradient.view(link.logical.shape)
+            if link.shared.grad is None:
+                link.shared.grad = link.shared_grad
             if link.grad_cut is None:
-                link.weight_map.scatter(gradient, self._grads[link.key])
+                link.weight_map.scatter(gradient, link.shared_grad)
             else:
                 gradients.append(gradient)
                 targets.append(link.grad_cut)
-            link.parameter.grad = None
         torch._foreach_add_(targets, gradients)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -110,30 +118,44 @@ class Supernet(nn.Module):
         for key, parameter in self.shared.items():
             parameter.copy_(weights[key])
 
+    def _assemble(self, architecture: Architecture) -> Network:
+        specs = self.space.blocks(architecture)
+        return Network(specs, [self._workspace(spec) for spec in specs])
+
     @torch.no_grad()
     def _gather(self, network: Network) -> Network:
-        links = list(self._links_of(network))
-        sliced = [(link.logical, link.cut) for link in links if link.cut is not None]
-        torch._foreach_copy_([target for target, _ in sliced], [cut for _, cut in sliced])
-        for link in links:
+        targets, cuts = [], []
+        for link in self._links_of(network):
             if link.cut is None:
-                link.logical.copy_(link.weight_map.gather(self.shared[link.key]))
+                link.logical.copy_(link.weight_map.gather(link.shared))
+            else:
+                targets.append(link.logical)
+                cuts.append(link.cut)
+        torch._foreach_copy_(targets, cuts)
         return network
 
     def _links_of(self, network: Network) -> Iterator[_Link]:
         return itertools.chain.from_iterable(self._links[block] for block in network.blocks)
 
     def _linked_block(self, spec: BlockSpec) -> Block:
-        block, links = spec.build(), []
+        block = spec.build()
         maps = block.weight_maps()
-        for name, parameter in block.named_parameters():
-            key, cut, grad_cut = f"{spec.weight_key}/{name}", None, None
-            if type(maps[name]) is WeightMap:
-                window = maps[name].window(tuple(self.shared[key].shape))
-                cut, grad_cut = self.shared[key].detach()[window], self._grads[key][window]
-            links.append(_Link(parameter, key, maps[name], cut, grad_cut))
-        self._links[block] = links
+        named = block.named_parameters()
+        self._links[block] = [self._link(p, maps[name], f"{spec.weight_key}/{name}") for name, p in named]
         return block
+
+    def _link(self, parameter: nn.Parameter, weight_map: WeightMap, key: str) -> _Link:
+        shared, grad = self.shared[key], self._grads[key]
+        window = weight_map.window(tuple(shared.shape)) if type(weight_map) is WeightMap else None
+        return _Link(
+            parameter=parameter,
+            logical=parameter.detach().view(weight_map.logical),
+            weight_map=weight_map,
+            shared=shared,
+            shared_grad=grad,
+            cut=None if window is None else shared.detach()[window],
+            grad_cut=None if window is None else grad[window],
+        )
 
 
 def _views(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -49,7 +49,7 @@ def verify_front(
     objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
     constraints: Sequence[str] = (),
     architecture: Architecture | None = None,
-    max_models: int = 12,
+    max_models: int = 10,
     num_threads: int = 2,
     name: str = "verified.json",
     models: str = "front",

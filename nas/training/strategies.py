@@ -40,7 +40,7 @@ class Sandwich(Strategy):
         self, supernet: Supernet, x_BCHW: torch.Tensor, labels_B: torch.Tensor, *, done: float, rng: np.random.Generator
     ) -> torch.Tensor:
         space, options = supernet.space, self.options
-        largest = supernet.subnet(space.largest()).train()
+        largest = supernet.subnet(space.largest())
         logits_BK = largest(x_BCHW)
         loss = F.cross_entropy(logits_BK, labels_B)
         loss.backward()
@@ -53,7 +53,7 @@ class Sandwich(Strategy):
         students = [(space.smallest(), len(x_BCHW))]
         students += [(space.sample(rng), num_random) for _ in range(options.num_random)]
         for architecture, num_images in students:
-            student = supernet.subnet(architecture).train()
+            student = supernet.subnet(architecture)
             F.cross_entropy(student(x_BCHW[:num_images]), targets_BK[:num_images]).backward()
             supernet.scatter(student)
         return loss.detach()
