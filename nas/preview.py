@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from nas.candidates import OBJECTIVES, CheapObjectives, Evaluator, check_profile
 from nas.config import RunConfig
 from nas.data import ImageData, Split
 from nas.errors import UserError
-from nas.evaluation import normalize
 from nas.profiling import num_rows
 from nas.progress import format_duration
 from nas.run import find_architecture, fitting_profile, load_inputs, train_options
@@ -22,7 +22,9 @@ from nas.search.objectives import parse_constraint
 from nas.search.problem import CheapColumns, SearchProblem
 from nas.search.searchers import get_searcher
 from nas.supernet import Supernet
-from nas.training.loop import steps_per_epoch
+from nas.training.batches import load_batches, steps_per_epoch
+from nas.training.loop import train_step
+from nas.training.state import new_state
 from nas.training.strategies import get_strategy
 from search_spaces import Architecture, Genotype, SearchSpace
 from search_spaces.cost import network_cost
@@ -161,16 +163,17 @@ def _profile_seconds(space: SearchSpace, config: RunConfig) -> float:
 
 def _step_seconds(supernet: Supernet, data: ImageData, config: RunConfig) -> float:
     """One training step, the mean of an early and a late one."""
-    options = train_options(config)
-    strategy = get_strategy(options)
-    images_BCHW = normalize(data.train.images_BCHW[: options.batch_size], data)
-    labels_B = data.train.labels_B[: options.batch_size]
-    rng = np.random.default_rng(0)
+    options = replace(train_options(config), num_workers=0)
+    state = new_state(supernet, get_strategy(options, supernet.space), options)
+    num_steps = options.num_epochs * steps_per_epoch(data, options)
+    shards = range(options.num_shards)
     seconds = []
     for done in (0.75, 0.25, 0.75):  # the first is slower, it makes the modules
         start_s = time.perf_counter()
-        supernet.zero_grad()
-        strategy.step(supernet, images_BCHW, labels_B, done=done, rng=rng)
+        state.step = int(done * num_steps)
+        steps = range(state.step, state.step + 1)
+        raws = next(load_batches(data, options, num_views=state.strategy.num_views, shards=shards, steps=steps))
+        train_step(state, data, options, dict(zip(shards, raws, strict=True)))
         seconds.append(time.perf_counter() - start_s)
     return float(np.mean(seconds[1:]))
 

@@ -19,6 +19,10 @@ class Progress(Protocol):
         """`done` of `total` units are finished; `message` is one short line about the latest one."""
 
 
+def no_progress(done: float, total: float, message: str = "") -> None:
+    """Shows nothing."""
+
+
 @contextmanager
 def rich_progress(
     title: str,

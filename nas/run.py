@@ -20,8 +20,9 @@ from nas.candidates import run_search
 from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
+from nas.processes import is_main, num_processes
 from nas.profiling import profile_device
-from nas.progress import Progress, rich_progress
+from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
 from nas.results import load_results, write_pareto_csv
 from nas.search.objectives import parse_constraint
@@ -29,6 +30,7 @@ from nas.search.searchers import get_searcher
 from nas.stages import Stages, hash_file
 from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet
+from nas.training.options import WITHOUT_INFLUENCE
 from nas.verify import verify_front
 from search_spaces import Architecture, SearchSpace, get_space
 
@@ -196,9 +198,7 @@ class Run:
 
     def _train_inputs(self) -> dict[str, str]:
         options = self.train_options.to_json()
-        recipe = {
-            f"training.{name}": str(v) for name, v in options.items() if name not in ("num_epochs", "checkpoint_steps")
-        }
+        recipe = {f"training.{name}": str(v) for name, v in options.items() if name not in WITHOUT_INFLUENCE}
         return self._common_inputs() | recipe
 
     def _profile_inputs(self) -> dict[str, str]:
@@ -235,7 +235,10 @@ class Run:
 
     @contextmanager
     def _stage(self, stage: str, inputs: dict[str, str], *, extent: int = 0) -> Iterator[Progress]:
-        """Claim a stage, show its progress, and record that it is done."""
+        """Claim a stage, show its progress, and record that it is done. Of several processes the main one does."""
+        if not is_main():
+            yield no_progress
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.save(
             self.folder / f"config{self._suffix if stage.partition('-')[0] in ('search', 'verify') else ''}.yaml"
@@ -255,7 +258,8 @@ class Run:
             )
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        if is_main():
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def load_inputs(config: RunConfig, *, console: Console | None = None) -> tuple[ImageData, SearchSpace]:
@@ -268,7 +272,8 @@ def load_inputs(config: RunConfig, *, console: Console | None = None) -> tuple[I
 
 def train_options(config: RunConfig) -> TrainOptions:
     """The recipe of training that the options ask for; UserError when it is none."""
-    values = dict(config.training) | ({} if config.epochs is None else {"num_epochs": config.epochs})
+    values = {"num_shards": num_processes()} | dict(config.training)
+    values |= {} if config.epochs is None else {"num_epochs": config.epochs}
     try:
         return TrainOptions.from_json(values)
     except TypeError as error:

@@ -4,7 +4,7 @@ Sub-networks are ordinary modules of ordinary layers. All shared tensors live in
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -42,12 +42,13 @@ class Supernet(nn.Module):
     `shared` maps `<weight key>/<parameter name>` to parameters in their logical shapes.
     """
 
-    def __init__(self, space: SearchSpace):
+    def __init__(self, space: SearchSpace, *, device: torch.device | str = "cpu"):
         super().__init__()
-        self.space = space
+        self.space, self.device = space, torch.device(device)
         initial = _largest_parameters(space.block_specs())
-        self.flat = torch.cat([tensor.flatten() for tensor in initial.values()])
-        self.flat_grad = torch.zeros_like(self.flat)
+        self.flat = torch.cat([tensor.flatten() for tensor in initial.values()]).to(device)
+        self._reduced = torch.zeros(len(self.flat) + len(initial), device=device)
+        self.flat_grad, self._uses = self._reduced.split((len(self.flat), len(initial)))
         shapes = {key: tensor.shape for key, tensor in initial.items()}
         self.shared = {key: nn.Parameter(view) for key, view in _views(self.flat, shapes)}
         self._grads = dict(_views(self.flat_grad, shapes))
@@ -97,6 +98,20 @@ class Supernet(nn.Module):
         for parameter in self.shared.values():
             parameter.grad = None
 
+    @torch.no_grad()
+    def reduce_gradients(self, sum_over_all: Callable[[torch.Tensor], None], *, num_shards: int) -> None:
+        """Average gradients over the shards of a step, of which other processes may have some: one sum for all.
+
+        A shared tensor that any shard used has a gradient afterwards.
+        """
+        used = torch.tensor([parameter.grad is not None for parameter in self.shared.values()])
+        self._uses.copy_(used)
+        sum_over_all(self._reduced)
+        self.flat_grad /= num_shards
+        for (key, parameter), used_anywhere in zip(self.shared.items(), self._uses.tolist(), strict=True):
+            if used_anywhere:
+                parameter.grad = self._grads[key]
+
     def save(self, path: Path) -> None:
         """Write the shared weights as safetensors, whole or not at all."""
         part = path.with_name(path.name + ".part")
@@ -138,7 +153,7 @@ class Supernet(nn.Module):
         return itertools.chain.from_iterable(self._links[block] for block in network.blocks)
 
     def _linked_block(self, spec: BlockSpec) -> Block:
-        block = spec.build()
+        block = spec.build().to(self.device)
         maps = block.weight_maps()
         named = block.named_parameters()
         self._links[block] = [self._link(p, maps[name], f"{spec.weight_key}/{name}") for name, p in named]

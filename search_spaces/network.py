@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from search_spaces.blocks import Block, Port, block_class
 from search_spaces.errors import SpaceError
@@ -76,10 +77,11 @@ class Network(nn.Module):
         check_chain(self.specs)
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHW: torch.Tensor, *, drop_path: float = 0.0) -> torch.Tensor:
+        """Logits. With `drop_path`, each image skips residual blocks: the last one at this rate, earlier ones less."""
         streams = {self.specs[0].reads[0].stream: x_BCHW}
-        for spec, block in zip(self.specs, self.blocks, strict=True):
-            run_block(spec, block, streams)
+        for index, (spec, block) in enumerate(zip(self.specs, self.blocks, strict=True)):
+            run_block(spec, block, streams, drop_path=drop_path * index / len(self.specs))
         return streams[self.specs[-1].writes[0].stream]
 
     def deploy(self) -> "Network":
@@ -97,10 +99,17 @@ def _deployed(block: nn.Module) -> nn.Module:
     return copy.deepcopy(block).eval().deploy()
 
 
-def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor]) -> None:
-    """Run one block on the streams it reads and store what it writes."""
-    out = block(*(streams[port.stream] for port in spec.reads))
+def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor], *, drop_path: float = 0.0) -> None:
+    """Run one block on the streams it reads and store what it writes.
+
+    `drop_path` is the share of images for which a residual block does nothing (stochastic depth, Huang et al. 2016).
+    """
+    ins = tuple(streams[port.stream] for port in spec.reads)
+    out = block(*ins)
     outs = out if isinstance(out, tuple) else (out,)
+    if drop_path and spec.writes == spec.reads:
+        kept = F.dropout(torch.ones(len(ins[0]), device=ins[0].device), drop_path)
+        outs = tuple(torch.lerp(a, b, kept.view(-1, *[1] * (a.ndim - 1))) for a, b in zip(ins, outs, strict=True))
     streams.update(zip((port.stream for port in spec.writes), outs, strict=True))
 
 

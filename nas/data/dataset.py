@@ -9,11 +9,24 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _STATISTICS_CHUNK = 4096
 """Images whose pixels are counted at once, to bound memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Images:
+    """Some images of a split."""
+
+    images_BCHW: Tensor
+    """uint8."""
+    labels_B: Tensor
+    """int64 class indices."""
+    damaged: tuple[str, ...] = ()
+    """Names of those that couldn't be decoded; others, with their own labels, stand in for them."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +50,15 @@ class Split:
 
     def __len__(self) -> int:
         return self.labels_B.shape[0]
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """All indices in random order: one epoch."""
+        return rng.permutation(len(self))
+
+    def read(self, indices: np.ndarray) -> Images:
+        """The images of these indices, in their order."""
+        chosen_B = torch.from_numpy(indices)
+        return Images(images_BCHW=self.images_BCHW[chosen_B], labels_B=self.labels_B[chosen_B])
 
     def se_pct(self, accuracy_pct: float) -> float:
         """Standard error of an accuracy measured on this split, in percentage points (binomial)."""

@@ -1,30 +1,36 @@
 """The training loop. A step is a pure function of the seed and its number, so that a killed run continues exactly."""
 
 import importlib.metadata
-import json
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nas.data import ImageData
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, normalize, recalibrate
+from nas.evaluation import normalize
+from nas.processes import device, is_main, own_shards, sum_over_all, wait_for_all
 from nas.progress import Progress
 from nas.supernet import Supernet
-from nas.training.augmentation import augment
+from nas.training.augmentation import mix
+from nas.training.batches import STRATEGY, RawBatch, generator, load_batches, steps_per_epoch
+from nas.training.folder import CHECKPOINT, REPORT, WEIGHTS, check_same, finish, finished_epochs, read_report
 from nas.training.options import TrainOptions
 from nas.training.state import TrainState, new_state, read_about, restore_state, save_state, start_as_identity
-from nas.training.strategies import Strategy, get_strategy
+from nas.training.strategies import Batch, get_strategy
+from nas.training.watch import Tracker, accuracies, glance
 from search_spaces import SearchSpace
 
-WEIGHTS, REPORT, CHECKPOINT = "supernet.safetensors", "supernet.json", "checkpoint.safetensors"
+MAX_SKIPPED_IN_A_ROW = 5
+"""Steps without a finite loss and gradient that are passed over before training stops."""
+MAX_DAMAGED_SHARE = 1e-3
+"""Share of the training images that may be unreadable; others stand in for them."""
 
 
 def train_supernet(
@@ -41,8 +47,13 @@ def train_supernet(
     finished supernet with equal options is returned at once. With more epochs it is trained on: from the averaged
     weights, with fresh optimizer moments, on the learning rates that the longer run has from that step on.
 
+    Called in every process of `accelerate launch`, they share the shards of each step; one of them writes.
+
+    A step whose loss or gradient is not finite changes nothing; an image that can't be decoded is replaced.
+
     Raises:
-        UserError: the folder holds work on another space, data or options; a loss is not finite; the disk is full.
+        UserError: the folder holds work on another space, data or options; several losses in a row are not finite; too
+            many images are damaged; the disk is full.
     """
     options = options or TrainOptions()
     _check_fit(space, data)
@@ -55,24 +66,23 @@ def train_supernet(
         "num_classes": space.num_classes,
         "options": options.to_json(),
     }
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        supernet = Supernet(space)
-    start_as_identity(supernet)
-    num_finished = _finished_epochs(folder, about, options)
-    if num_finished == options.num_epochs:
-        supernet.load(folder / WEIGHTS)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-        return supernet
-
-    strategy = get_strategy(options)
-    state = _starting_state(supernet, data, folder, about, options, num_finished)
-    _run_steps(
-        state, data, strategy, options, save=lambda: save_state(state, folder / CHECKPOINT, about), progress=progress
-    )
+        supernet = Supernet(space, device=device())
+        strategy = get_strategy(options, space)
+        start_as_identity(supernet)
+        num_finished = finished_epochs(folder, about, options)
+        if num_finished == options.num_epochs:
+            supernet.load(folder / WEIGHTS)
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            return supernet
+        state = new_state(supernet, strategy, options)
+        _restore(state, data, folder, about, options, num_finished)
+        _Loop(state, data, folder, about, options, progress).run()
     supernet.flat.copy_(state.buffers["ema"])
-    accuracy = _accuracy(supernet, data)
-    _finish(supernet, folder, about | _summary(state, accuracy))
+    if is_main():
+        finish(supernet, folder, about | _summary(state, accuracies(supernet, data)))
+    wait_for_all()
     return supernet
 
 
@@ -88,120 +98,167 @@ def learning_rates(optimizer: torch.optim.Optimizer, num_steps: int, options: Tr
     )
 
 
-def steps_per_epoch(data: ImageData, options: TrainOptions) -> int:
-    """Whole batches of the training split; what is left over waits for the next epoch's order."""
-    return max(1, len(data.train) // options.batch_size)
-
-
-def _run_steps(
-    state: TrainState,
-    data: ImageData,
-    strategy: Strategy,
-    options: TrainOptions,
-    *,
-    save: Callable[[], None],
-    progress: Progress | None,
-) -> None:
-    num_epoch_steps = steps_per_epoch(data, options)
-    num_steps = options.num_epochs * num_epoch_steps
-    schedule = learning_rates(state.optimizer, num_steps, options)
-    losses: list[float] = []
-    start_s = time.monotonic() - state.seconds
-    if progress:
-        progress(state.step, num_steps)
-    while state.step < num_steps:
-        epoch = state.step // num_epoch_steps
-        schedule.step_update(state.step)
-        losses.append(_step(state, data, strategy, options, num_epoch_steps))
-        state.step += 1
-        if state.step % options.checkpoint_steps == 0 or state.step == num_steps:
-            rate = state.optimizer.param_groups[0]["lr"]
-            row = {"step": state.step, "epoch": epoch, "loss": float(np.mean(losses)), "learning_rate": rate}
-            state.history.append(row)
-            state.seconds = time.monotonic() - start_s
-            losses.clear()
-            save()
-        if progress:
-            progress(state.step, num_steps, f"loss {losses[-1] if losses else state.history[-1]['loss']:.2f}")
-
-
-def _step(state: TrainState, data: ImageData, strategy: Strategy, options: TrainOptions, num_epoch_steps: int) -> float:
-    """One optimizer step; returns its loss."""
-    epoch, position = divmod(state.step, num_epoch_steps)
-    order_B = np.random.default_rng([options.seed, 0, epoch]).permutation(len(data.train))
-    chosen_B = torch.from_numpy(order_B[position * options.batch_size : (position + 1) * options.batch_size])
-    rng = np.random.default_rng([options.seed, 1, state.step])
-    images_BCHW = augment(data.train.images_BCHW[chosen_B], flip=options.flip, max_shift=options.max_shift, rng=rng)
-    state.supernet.zero_grad()
-    loss = strategy.step(
-        state.supernet,
-        normalize(images_BCHW, data),
-        data.train.labels_B[chosen_B],
-        done=state.step / (options.num_epochs * num_epoch_steps),
-        rng=rng,
-    ).item()
-    if not np.isfinite(loss):
-        raise UserError(
-            f"the loss of training step {state.step} is {loss}; lower the learning rate, {options.learning_rate:g} now"
-        )
+def train_step(state: TrainState, data: ImageData, options: TrainOptions, batches: dict[int, RawBatch]) -> float | None:
+    """One optimizer step on this process's shards of it; returns its loss, None when it had to be skipped."""
+    supernet, strategy = state.supernet, state.strategy
+    supernet.zero_grad()
+    head_grads = []
+    for parameter in strategy.heads.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+        head_grads.append(parameter.grad)
+    done = state.step / (options.num_epochs * steps_per_epoch(data, options))
+    losses = torch.zeros((), device=supernet.device)
+    for shard, raw in batches.items():
+        rng = generator(options, STRATEGY, state.step, shard)
+        torch.manual_seed(int(rng.integers(2**63)))
+        losses += strategy.step(supernet, _on_device(raw, data, options, supernet.device), done=done, rng=rng)
+    supernet.reduce_gradients(sum_over_all, num_shards=options.num_shards)
+    for tensor in (losses, *head_grads):
+        sum_over_all(tensor)
+        tensor /= options.num_shards
+    loss, norm = losses.item(), supernet.flat_grad.norm().item()
+    if not (np.isfinite(loss) and np.isfinite(norm)):
+        return None
+    if options.max_grad_norm and norm > options.max_grad_norm:
+        supernet.flat_grad *= options.max_grad_norm / norm
     state.optimizer.step()
     decay = min(options.ema_decay, (1 + state.step) / (10 + state.step))
     get_ema_multi_avg_fn(decay)([state.buffers["ema"]], [state.buffers["weights"]], None)
-    return float(loss)
+    strategy.after_update(supernet)
+    return loss
 
 
-def _starting_state(
-    supernet: Supernet, data: ImageData, folder: Path, about: dict[str, Any], options: TrainOptions, num_finished: int
-) -> TrainState:
-    """From the checkpoint when there is one, else from a finished shorter run, else from the start."""
-    if (folder / CHECKPOINT).exists():
-        started = read_about(folder / CHECKPOINT)
-        _check_same(started, about, options, folder / CHECKPOINT)
-        state = new_state(supernet, options)
-        restore_state(state, folder / CHECKPOINT)
-        num_steps = options.num_epochs * steps_per_epoch(data, options)
+def _on_device(raw: RawBatch, data: ImageData, options: TrainOptions, on: torch.device) -> Batch:
+    views = [normalize(view_BCHW.to(on, non_blocking=True), data) for view_BCHW in raw.views]
+    x_BCHW, targets_BK = mix(views[0], raw.labels_B.to(on), options, num_classes=data.num_classes)
+    return Batch(x_BCHW=x_BCHW, targets_BK=targets_BK, view_BCHW=views[1] if len(views) > 1 else None)
+
+
+class _Loop:
+    """Steps to the end of training, with checkpoints, a look at some networks after every epoch, and progress."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        data: ImageData,
+        folder: Path,
+        about: dict[str, Any],
+        options: TrainOptions,
+        progress: Progress | None,
+    ):
+        self._state, self._data, self._folder, self._about, self._options = state, data, folder, about, options
+        self._progress = progress if is_main() else None
+        self._num_epoch_steps = steps_per_epoch(data, options)
+        self._num_steps = options.num_epochs * self._num_epoch_steps
+        self._schedule = learning_rates(state.optimizer, self._num_steps, options)
+        self._losses: list[float] = []
+        self._input_s, self._since_s = 0.0, 0.0
+        self._seen = ""
+
+    def run(self) -> None:
+        state, options = self._state, self._options
+        shards = own_shards(options.num_shards)
+        steps = range(state.step, self._num_steps)
+        batches = load_batches(self._data, options, num_views=state.strategy.num_views, shards=shards, steps=steps)
+        tracker = Tracker(options, self._folder)
+        start_s = self._since_s = time.monotonic() - state.seconds
+        self._since_s = time.monotonic()
+        self._report()
+        num_skipped_in_a_row = 0
+        for raws in self._timed(batches):
+            self._schedule.step_update(state.step)
+            self._note_damaged(raws)
+            loss = train_step(state, self._data, options, dict(zip(shards, raws, strict=True)))
+            num_skipped_in_a_row = 0 if loss is not None else num_skipped_in_a_row + 1
+            self._check_skipped(num_skipped_in_a_row)
+            self._losses += [] if loss is None else [loss]
+            state.step += 1
+            if state.step % options.checkpoint_steps == 0 or state.step % self._num_epoch_steps == 0:
+                state.seconds = time.monotonic() - start_s
+                tracker.log(self._row(), step=state.step)
+                if is_main():
+                    save_state(state, self._folder / CHECKPOINT, self._about)
+            self._report()
+        tracker.finish()
+
+    def _timed(self, batches: Iterator[list[RawBatch]]) -> Iterator[list[RawBatch]]:
+        """Batches, while the time spent waiting for them is counted."""
+        while True:
+            before_s = time.monotonic()
+            raws = next(batches, None)
+            self._input_s += time.monotonic() - before_s
+            if raws is None:
+                return
+            yield raws
+
+    def _row(self) -> dict[str, float]:
+        """Close a row of the history: what happened since the last one."""
+        state, now_s = self._state, time.monotonic()
+        row: dict[str, float] = {
+            "step": state.step,
+            "epoch": (state.step - 1) // self._num_epoch_steps,
+            "loss": float(np.mean(self._losses)) if self._losses else float("nan"),
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            "input_pct": 100 * self._input_s / max(now_s - self._since_s, 1e-9),
+            "num_skipped": state.num_skipped,
+        }
+        if self._options.num_watched and state.step % self._num_epoch_steps == 0 and is_main():
+            seen = glance(state.supernet, state.buffers["ema"], self._data, num_images=self._options.num_watched)
+            self._seen = ", accuracy " + "/".join(f"{value:.0f}" for value in seen.values())
+            row |= seen
+        state.history.append(row)
+        self._losses, self._input_s, self._since_s = [], 0.0, time.monotonic()
+        return row
+
+    def _report(self) -> None:
+        if self._progress:
+            loss = self._losses[-1] if self._losses else next((r["loss"] for r in self._state.history[::-1]), None)
+            message = "" if loss is None else f"loss {loss:.2f}{self._seen}"
+            self._progress(self._state.step, self._num_steps, message)
+
+    def _check_skipped(self, num_in_a_row: int) -> None:
+        self._state.num_skipped += num_in_a_row > 0
+        if num_in_a_row > MAX_SKIPPED_IN_A_ROW:
+            raise UserError(
+                f"{num_in_a_row} steps in a row up to step {self._state.step} had no finite loss or gradient; lower the "
+                f"learning rate, {self._options.learning_rate:g} now. The last checkpoint is kept"
+            )
+
+    def _note_damaged(self, raws: list[RawBatch]) -> None:
+        state = self._state
+        fresh = set(itertools.chain.from_iterable(raw.damaged for raw in raws)) - set(state.damaged)
+        state.damaged += sorted(fresh)
+        if len(state.damaged) > max(10, MAX_DAMAGED_SHARE * len(self._data.train)):
+            raise UserError(
+                f"{len(state.damaged)} training images can't be decoded, the latest is {state.damaged[-1]}; replace "
+                "them. The last checkpoint is kept"
+            )
+
+
+def _restore(
+    state: TrainState,
+    data: ImageData,
+    folder: Path,
+    about: dict[str, Any],
+    options: TrainOptions,
+    num_finished: int,
+) -> None:
+    """From the checkpoint when there is one, else from a finished shorter run, else nothing."""
+    path, num_steps = folder / CHECKPOINT, options.num_epochs * steps_per_epoch(data, options)
+    if path.exists():
+        check_same(read_about(path), about, options, path)
+        restore_state(state, path)
         if state.step > num_steps:
             raise UserError(
-                f"checkpoint '{folder / CHECKPOINT}' is at step {state.step} of training, beyond the {num_steps} of "
+                f"checkpoint '{path}' is at step {state.step} of training, beyond the {num_steps} of "
                 f"num_epochs={options.num_epochs}; raise num_epochs or remove the file"
             )
-        return state
-    if num_finished == 0:
-        return new_state(supernet, options)
-    supernet.load(folder / WEIGHTS)
-    state = new_state(supernet, options)
-    report = _read_report(folder / REPORT)
-    state.step, state.seconds = num_finished * steps_per_epoch(data, options), report["seconds"]
-    state.history = report["history"]
-    return state
-
-
-def _finished_epochs(folder: Path, about: dict[str, Any], options: TrainOptions) -> int:
-    """Epochs of the finished supernet in `folder`, 0 without one; UserError when it isn't what is asked for."""
-    if not ((folder / REPORT).exists() and (folder / WEIGHTS).exists()):
-        return 0
-    report = _read_report(folder / REPORT)
-    _check_same(report, about, options, folder / WEIGHTS)
-    num_epochs = int(report["options"]["num_epochs"])
-    if num_epochs > options.num_epochs:
-        raise UserError(
-            f"supernet '{folder / WEIGHTS}' has num_epochs={num_epochs}, more than the {options.num_epochs} asked for; "
-            f"ask for at least {num_epochs} or use another folder"
-        )
-    return num_epochs
-
-
-def _check_same(found: dict[str, Any], wanted: dict[str, Any], options: TrainOptions, path: Path) -> None:
-    for name, what in (("space_fingerprint", "search space"), ("data_fingerprint", "data")):
-        if found.get(name) != wanted[name]:
-            raise UserError(f"'{path}' was trained with another {what}; remove it or use another folder")
-    earlier = TrainOptions.from_json(found["options"])
-    if differences := options.differences(earlier):
-        name = differences[0]
-        raise UserError(
-            f"'{path}' was trained with {name}={getattr(earlier, name)}, not {getattr(options, name)}; "
-            "use the same options or another folder"
-        )
+    elif num_finished:
+        state.supernet.load(folder / WEIGHTS)
+        state.buffers["ema"].copy_(state.supernet.flat)
+        report = read_report(folder / REPORT)
+        state.step, state.seconds = num_finished * steps_per_epoch(data, options), report["seconds"]
+        state.history = report["history"]
 
 
 def _check_fit(space: SearchSpace, data: ImageData) -> None:
@@ -217,44 +274,14 @@ def _check_fit(space: SearchSpace, data: ImageData) -> None:
             )
 
 
-def _read_report(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' can't be read ({error}); remove it and train again") from None
-
-
-def _accuracy(supernet: Supernet, data: ImageData) -> dict[str, dict[str, float]]:
-    """Of the smallest, middle and largest network, each with norm statistics of its own."""
-    space, found = supernet.space, {}
-    for name, architecture in (
-        ("smallest", space.smallest()),
-        ("middle", space.middle()),
-        ("largest", space.largest()),
-    ):
-        network = recalibrate(supernet.extract(architecture), data)
-        found[name] = {
-            f"{split}_pct": accuracy_pct(network, data.splits[split], data) for split in ("validation", "test")
-        }
-    return found
-
-
 def _summary(state: TrainState, accuracy: dict[str, dict[str, float]]) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "timm")}
-    return {"history": state.history, "accuracy": accuracy, "seconds": state.seconds, "versions": versions}
-
-
-def _finish(supernet: Supernet, folder: Path, report: dict[str, Any]) -> None:
-    """Write the weights, then the report that declares them finished, then drop the checkpoint."""
-    part = folder / f"{REPORT}.part"
-    try:
-        supernet.save(folder / WEIGHTS)
-        part.write_text(json.dumps(report, indent=1))
-        part.replace(folder / REPORT)
-    except (OSError, SafetensorError) as error:
-        for name in (WEIGHTS, REPORT):
-            (folder / f"{name}.part").unlink(missing_ok=True)
-        raise UserError(
-            f"the supernet can't be written to '{folder}' ({error}); make room and run the same command again"
-        ) from None
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return {
+        "history": state.history,
+        "accuracy": accuracy,
+        "seconds": state.seconds,
+        "num_skipped": state.num_skipped,
+        "damaged": state.damaged,
+        "num_threads": torch.get_num_threads(),
+        "versions": versions,
+    }

@@ -12,11 +12,15 @@ from safetensors.torch import save_file
 from nas.errors import UserError
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
+from nas.training.strategies import Strategy
 from search_spaces import SearchSpace
 from search_spaces.blocks import block_class
 
 BETAS = (0.9, 0.99)
 """AdamW's; the second is below the usual 0.999 because a run may have only some hundred steps."""
+
+PROGRESS = ("step", "seconds", "history", "num_skipped", "damaged")
+"""What a checkpoint says of the state besides its tensors."""
 
 
 @dataclass(kw_only=True)
@@ -24,43 +28,67 @@ class TrainState:
     """Weights, their average, the optimizer's moments, and how far training has come."""
 
     supernet: Supernet
+    strategy: Strategy
     optimizer: torch.optim.AdamW
     buffers: dict[str, torch.Tensor]
-    """`weights`, `ema`, `exp_avg`, `exp_avg_sq` (one number a shared weight) and `updates` (one a shared tensor)."""
+    """Tensors in use, under the names they have in a checkpoint.
+
+    `weights`, `ema`, `exp_avg`, `exp_avg_sq` have one number a shared weight, `updates` one a trained tensor;
+    `heads.*` and `memory.*` are the strategy's.
+    """
     step: int = 0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
+    """A row a checkpoint: step, epoch, loss, learning_rate, share of the time spent waiting for images, skipped steps;
+    after an epoch the accuracy of the networks that are watched."""
+    num_skipped: int = 0
+    """Steps whose loss or gradient was not finite, and which changed nothing."""
+    damaged: list[str] = field(default_factory=list)
+    """Images that couldn't be decoded, up to a limit."""
 
 
-def new_state(supernet: Supernet, options: TrainOptions) -> TrainState:
-    """State before the first step, from the supernet's weights; the optimizer works on the buffers themselves."""
+def new_state(supernet: Supernet, strategy: Strategy, options: TrainOptions) -> TrainState:
+    """Before the first step, from the supernet's weights; the optimizer works on the buffers themselves."""
+    heads = dict(strategy.heads.to(supernet.device).named_parameters())
+    trained = [*supernet.shared.values(), *heads.values()]
     buffers = {
         "weights": supernet.flat,
         "ema": supernet.flat.clone(),
         "exp_avg": torch.zeros_like(supernet.flat),
         "exp_avg_sq": torch.zeros_like(supernet.flat),
-        "updates": torch.zeros(len(supernet.shared)),
+        "updates": torch.zeros(len(trained), device=supernet.device),
     }
-    unscaled = unscaled_keys(supernet.space)
-    groups = [
-        {
-            "params": [p for key, p in supernet.shared.items() if key not in unscaled],
-            "weight_decay": options.weight_decay,
-        },
-        {"params": [p for key, p in supernet.shared.items() if key in unscaled], "weight_decay": 0.0},
-    ]
+    moments = [buffers[name].split([p.numel() for p in supernet.shared.values()]) for name in ("exp_avg", "exp_avg_sq")]
+    for name, parameter in heads.items():
+        buffers[f"heads.{name}"] = parameter.detach()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            buffers[f"heads.{name}.{moment}"] = torch.zeros_like(parameter)
+    means = [*moments[0], *(buffers[f"heads.{name}.exp_avg"] for name in heads)]
+    squares = [*moments[1], *(buffers[f"heads.{name}.exp_avg_sq"] for name in heads)]
     optimizer = torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=options.learning_rate, betas=BETAS, fused=True
+        _groups(supernet, list(heads.values()), options), lr=options.learning_rate, betas=BETAS, fused=True
     )
-    sizes = [parameter.numel() for parameter in supernet.shared.values()]
-    moments = zip(*(buffers[name].split(sizes) for name in ("exp_avg", "exp_avg_sq")), strict=True)
-    for index, (parameter, (mean, square)) in enumerate(zip(supernet.shared.values(), moments, strict=True)):
+    for index, (parameter, mean, square) in enumerate(zip(trained, means, squares, strict=True)):
         optimizer.state[parameter] = {
             "step": buffers["updates"][index],
             "exp_avg": mean.view_as(parameter),
             "exp_avg_sq": square.view_as(parameter),
         }
-    return TrainState(supernet=supernet, optimizer=optimizer, buffers=buffers)
+    buffers |= {f"memory.{name}": tensor for name, tensor in strategy.memory.items()}
+    return TrainState(supernet=supernet, strategy=strategy, optimizer=optimizer, buffers=buffers)
+
+
+def _groups(supernet: Supernet, heads: list[torch.nn.Parameter], options: TrainOptions) -> list[dict[str, Any]]:
+    """Weights decay; norms, biases and heads don't, and norms and biases may have another rate."""
+    unscaled = unscaled_keys(supernet.space)
+    weights = [p for key, p in supernet.shared.items() if key not in unscaled]
+    scales = [p for key, p in supernet.shared.items() if key in unscaled]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": options.weight_decay},
+        {"params": scales, "weight_decay": 0.0, "lr": options.learning_rate * options.scale_rate},
+        {"params": heads, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 @torch.no_grad()
@@ -83,7 +111,7 @@ def unscaled_keys(space: SearchSpace) -> set[str]:
 
 def save_state(state: TrainState, path: Path, about: dict[str, Any]) -> None:
     """Write one safetensors file, whole or not at all; `about` says what it belongs to. UserError on a full disk."""
-    progress = {"step": state.step, "seconds": state.seconds, "history": state.history}
+    progress = {name: getattr(state, name) for name in PROGRESS}
     part = path.with_name(path.name + ".part")
     try:
         save_file(state.buffers, part, metadata={"training": json.dumps(about | progress)})
@@ -113,9 +141,10 @@ def restore_state(state: TrainState, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             for name, buffer in state.buffers.items():
                 buffer.copy_(file.get_tensor(name))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         raise damaged_checkpoint(path, error) from None
-    state.step, state.seconds, state.history = about["step"], about["seconds"], about["history"]
+    for name in PROGRESS:
+        setattr(state, name, about[name])
 
 
 def damaged_checkpoint(path: Path, error: Exception) -> UserError:
