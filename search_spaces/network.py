@@ -109,8 +109,15 @@ def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor
     outs = out if isinstance(out, tuple) else (out,)
     if drop_path and spec.writes == spec.reads:
         kept = F.dropout(torch.ones(len(ins[0]), device=ins[0].device), drop_path)
-        outs = tuple(torch.lerp(a, b, kept.view(-1, *[1] * (a.ndim - 1))) for a, b in zip(ins, outs, strict=True))
+        outs = tuple(
+            a + (b - a) * kept.view(-1, *[1] * (a.ndim - 1)).to(b.dtype) for a, b in zip(ins, outs, strict=True)
+        )
     streams.update(zip((port.stream for port in spec.writes), outs, strict=True))
+
+
+def _along(values_B: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """One value an image, so that it multiplies a tensor of any layout."""
+    return values_B.view(-1, *[1] * (like.ndim - 1)).to(like.dtype)
 
 
 def build_network(specs: Iterable[BlockSpec]) -> Network:

@@ -220,8 +220,8 @@ class _Loop:
         self._state.num_skipped += num_in_a_row > 0
         if num_in_a_row > MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"{num_in_a_row} steps in a row up to step {self._state.step} had no finite loss or gradient; lower the "
-                f"learning rate, {self._options.learning_rate:g} now. The last checkpoint is kept"
+                f"{num_in_a_row} steps in a row up to step {self._state.step} had no finite loss or gradient; lower "
+                f"the learning rate, {self._options.learning_rate:g} now. The last checkpoint is kept"
             )
 
     def _note_damaged(self, raws: list[RawBatch]) -> None:
