@@ -42,6 +42,10 @@ class TrainOptions:
     """Share of the batch that each random sub-network sees."""
     students_from_pct: float = 40.0
     """Share of all steps at the start that train the largest network alone, so that there is something to distil."""
+    divergence: str = "kl"
+    """How far a student's outputs are from its soft targets: `kl`, or `alpha` (AlphaNet, Wang et al. 2021)."""
+    soft_targets: str = "largest"
+    """Whose outputs a student learns: those of the `largest` network, or of any `larger` one of the step by MACs."""
     ema_decay: float = 0.99
     """Decay a step of the moving average of the weights, which the finished supernet holds; less in the first steps."""
     flip: bool = True

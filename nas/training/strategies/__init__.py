@@ -5,13 +5,36 @@ import importlib
 from nas.errors import UserError
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Passed, Strategy
+from nas.training.strategies.conflict_free import ConflictFree
+from nas.training.strategies.fair import Fair
+from nas.training.strategies.multi_architecture import MultiArchitecture
+from nas.training.strategies.progressive_shrinking import ProgressiveShrinking
 from nas.training.strategies.sandwich import Sandwich
 from nas.training.strategies.single_path import SinglePath
 from search_spaces import SearchSpace, unknown_name
 
-STRATEGIES: dict[str, type[Strategy]] = {"sandwich": Sandwich, "single-path": SinglePath}
+STRATEGIES: dict[str, type[Strategy]] = {
+    "conflict-free": ConflictFree,
+    "fair": Fair,
+    "multi-architecture": MultiArchitecture,
+    "progressive-shrinking": ProgressiveShrinking,
+    "sandwich": Sandwich,
+    "single-path": SinglePath,
+}
 
-__all__ = ["STRATEGIES", "Batch", "Passed", "Sandwich", "SinglePath", "Strategy", "get_strategy"]
+__all__ = [
+    "STRATEGIES",
+    "Batch",
+    "ConflictFree",
+    "Fair",
+    "MultiArchitecture",
+    "Passed",
+    "ProgressiveShrinking",
+    "Sandwich",
+    "SinglePath",
+    "Strategy",
+    "get_strategy",
+]
 
 
 def get_strategy(options: TrainOptions, space: SearchSpace) -> Strategy:

@@ -4,7 +4,10 @@ import numpy as np
 import torch
 
 from nas.supernet import Supernet
+from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Strategy
+from nas.training.strategies.students import check_options, distil, sandwich_students
+from search_spaces import SearchSpace
 
 
 class Sandwich(Strategy):
@@ -13,17 +16,14 @@ class Sandwich(Strategy):
     The distillation is in place: the largest network's outputs of the same step, without gradient.
     """
 
+    def __init__(self, options: TrainOptions, space: SearchSpace):
+        super().__init__(options, space)
+        check_options(options)
+
     def step(self, supernet: Supernet, batch: Batch, *, done: float, rng: np.random.Generator) -> torch.Tensor:
-        space, options = self.space, self.options
-        largest = self.forward(supernet, space.largest(), batch.x_BCHW)
+        largest = self.forward(supernet, self.space.largest(), batch.x_BCHW)
         loss = largest.learn_targets(batch.targets_BK)
-        if done < options.students_from_pct / 100:
-            return loss
-        num_images = len(batch.x_BCHW)
-        soft_BK = largest.logits_BK.detach().softmax(dim=1)
-        num_random = max(2, round(num_images * options.random_share_pct / 100))
-        students = [(space.smallest(), num_images)]
-        students += [(space.sample(rng), num_random) for _ in range(options.num_random)]
-        for architecture, num_seen in students:
-            self.forward(supernet, architecture, batch.x_BCHW[:num_seen]).learn_targets(soft_BK[:num_seen])
+        if done >= self.options.students_from_pct / 100:
+            students = sandwich_students(self.space, self.options, len(batch.x_BCHW), rng)
+            distil(self, supernet, batch.x_BCHW, largest, students, rng)
         return loss

@@ -1,0 +1,43 @@
+"""Losses towards the outputs of a teacher: class probabilities (B, K). Lower is better."""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from nas.errors import UserError
+from search_spaces import unknown_name
+
+MAX_IMPORTANCE = 5.0
+"""Importance ratios are clipped to this for the sake of stability (Wang et al. 2021)."""
+
+
+def alpha_divergence(logits_BK: torch.Tensor, soft_BK: torch.Tensor) -> torch.Tensor:
+    """Adaptive alpha-divergence (AlphaNet, Wang et al. 2021): for each image the larger of alpha = -1 and alpha = 1.
+
+    With student q and teacher p, D(alpha) = E_q[(p / q)^alpha - 1] / (alpha (alpha - 1)), and its gradient is
+    -E_q[(p / q)^alpha grad log q] / alpha. Alpha = 1, which is KL(p, q), punishes a student that is too sure of itself
+    less than one that misses a class of the teacher's; alpha = -1 does the reverse. Its ratios q / p have no bound and
+    are clipped in value and gradient. Mean over the batch.
+    """
+    log_q_BK = logits_BK.log_softmax(dim=1)
+    q_BK = log_q_BK.detach().exp()
+    log_p_BK = soft_BK.clamp_min(torch.finfo(soft_BK.dtype).tiny).log()
+    missing_B = (soft_BK * (log_p_BK - log_q_BK)).sum(dim=1)
+    ratio_BK = (log_q_BK.detach() - log_p_BK).exp().clamp(max=MAX_IMPORTANCE)
+    slope_B = (q_BK * ratio_BK * log_q_BK).sum(dim=1)
+    excess_B = (q_BK * (ratio_BK - 1)).sum(dim=1) / 2 + slope_B - slope_B.detach()
+    return torch.maximum(missing_B, excess_B).mean()
+
+
+DIVERGENCES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "kl": F.cross_entropy,  # KL(p, q) but for the teacher's entropy, which has no gradient
+    "alpha": alpha_divergence,
+}
+
+
+def get_divergence(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """A loss of logits (B, K) towards probabilities (B, K); UserError when there is none of that name."""
+    if name not in DIVERGENCES:
+        raise UserError(unknown_name("divergence", name, DIVERGENCES))
+    return DIVERGENCES[name]
