@@ -16,9 +16,11 @@ NUM_CALIBRATION_IMAGES = 1024
 
 
 def normalize(images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
-    """Pixels 0-255 to zero mean and unit deviation, channels last."""
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (data.mean, data.std))
-    return ((images_BCHW.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+    """Pixels 0-255 to zero mean and unit deviation, channels last also where there is one channel."""
+    mean, std = (255 * images_BCHW.new_tensor(values, dtype=torch.float32) for values in (data.mean, data.std))
+    x_BCHW = torch.empty_like(images_BCHW, dtype=torch.float32, memory_format=torch.channels_last)
+    torch.sub(images_BCHW, mean.view(-1, 1, 1), out=x_BCHW)
+    return x_BCHW.div_(std.view(-1, 1, 1))
 
 
 def batches(images_BCHW: torch.Tensor, data: ImageData, batch_size: int = BATCH_SIZE) -> Iterator[torch.Tensor]:

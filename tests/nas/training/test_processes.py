@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,9 @@ def test_one_process_continues_where_two_were_killed(tmp_path: Path) -> None:
     )
     assert steps[0] == 9  # the last checkpoint before the kill
     whole = train_supernet(small_space(), load(), tmp_path / "whole", options=TWO_SHARDS)
-    torch.testing.assert_close(resumed.flat, whole.flat, rtol=1e-3, atol=1e-4)
+    other = train_supernet(small_space(), load(), tmp_path / "other", options=replace(TWO_SHARDS, seed=1))
+    assert (resumed.flat - whole.flat).abs().mean() < 1e-5  # sums in another order
+    assert (other.flat - whole.flat).abs().mean() > 1e-2
 
 
 def test_shards_that_processes_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
