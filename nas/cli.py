@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from nas import __version__
 from nas.config import RunConfig, load_options, merge_options
 from nas.errors import UserError
+from nas.fidelity.options import FidelityOptions
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -167,6 +168,30 @@ def verify(*, run: RunOptions = RunOptions(), options: SearchFlags = SearchFlags
         Set the verified models aside and measure anew.
     """
     _finish(_open(run, options, redo="verify" if redo else None))
+
+
+@app.command
+def fidelity(
+    *,
+    run: RunOptions = RunOptions(),
+    training: TrainFlags = TrainFlags(),
+    options: FidelityOptions = FidelityOptions(),  # noqa: B008 - it is frozen
+    redo: Flag = False,
+) -> None:
+    """Train networks alone and see how well the accuracy they inherit from the supernet ranks them.
+
+    Trains the supernet when it is missing. More architectures or repeats than before are added to those that are there.
+
+    Parameters
+    ----------
+    redo
+        Set earlier trainings aside and do them anew.
+    """
+    from nas.tables import fidelity_table
+
+    opened = _open(run, training, redo="fidelity" if redo else None)
+    _console().print(fidelity_table(opened.fidelity(options)))
+    print(f"table: {opened.folder / 'fidelity.csv'}\nfigures: {opened.folder / 'fidelity.json'}")
 
 
 @app.command

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -20,7 +21,10 @@ from nas.candidates import run_search
 from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
-from nas.processes import is_main, num_processes
+from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
+from nas.fidelity.options import FidelityOptions
+from nas.fidelity.sampling import choose_members, plan_trainings
+from nas.processes import is_launched, is_main, num_processes
 from nas.profiling import profile_device
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
@@ -159,6 +163,30 @@ class Run:
         write_report(self.folder, study=self.study_path.name)
         return load_results(self.folder, study=self.study_path.name)
 
+    def fidelity(self, options: FidelityOptions) -> dict[str, Any]:
+        """How well inherited accuracies rank sub-networks; `nas.fidelity.measure` says what is written and returned."""
+        if is_launched():
+            raise UserError("nas fidelity starts its own processes; run it without `accelerate launch`")
+        members = choose_members(self.space, options)
+        supernet = self.train()
+        inputs = self._fidelity_inputs(options)
+        self.stages.check("fidelity", inputs)
+        if not (self.stages.is_done("fidelity") and is_complete(self.folder, plan_trainings(members, options))):
+            with self._stage("fidelity", inputs) as progress:
+                measure_fidelity(
+                    supernet,
+                    self.data,
+                    self.folder,
+                    members,
+                    options=options,
+                    recipe=self.train_options,
+                    load=partial(load_quietly, self.config),
+                    progress=progress,
+                )
+        if self.report_path.exists():
+            write_report(self.folder, study=self.study_path.name)
+        return load_fidelity(self.folder) or {}
+
     def _verify(self, frame: pd.DataFrame, profile: HardwareProfile, progress: Progress) -> None:
         supernet = Supernet(self.space)
         supernet.load(self.folder / "supernet.safetensors")
@@ -226,6 +254,16 @@ class Run:
             "architecture": "any" if self.fixed is None else _hash_text(json.dumps(self.fixed.to_json())),
         }
 
+    def _fidelity_inputs(self, options: FidelityOptions) -> dict[str, str]:
+        """Not the number of architectures and seeds, which may grow."""
+        return self._train_inputs() | {
+            "supernet": hash_file(self.folder / "supernet.safetensors"),
+            "epochs_alone": str(options.epochs_alone),
+            "bands": ", ".join(f"{band:g}" for band in options.bands) or "none",
+            "band_width_pct": f"{options.band_width_pct:g}" if options.bands else "none",
+            "seed": str(options.seed),
+        }
+
     def _common_inputs(self) -> dict[str, str]:
         return {
             "search space": f"{self.space.name} {self.space.fingerprint}",
@@ -268,6 +306,11 @@ def load_inputs(config: RunConfig, *, console: Console | None = None) -> tuple[I
     with rich_progress("data", console=console, interval_s=10.0) as progress:
         data = load_data(config.data, image_size=image_size, num_validation=config.num_validation, progress=progress)
     return data, get_space(config.space, num_channels=data.num_channels, num_classes=data.num_classes)
+
+
+def load_quietly(config: RunConfig) -> tuple[ImageData, SearchSpace]:
+    """`load_inputs` for processes that show nothing."""
+    return load_inputs(config, console=Console(quiet=True))
 
 
 def train_options(config: RunConfig) -> TrainOptions:

@@ -10,7 +10,7 @@ from typing import Any
 from nas.config import write_text
 from nas.errors import UserError
 
-STAGES = ("profile", "train", "search", "verify")
+STAGES = ("profile", "train", "search", "verify", "fidelity")
 """In the order they run. A search of one architecture's precisions has stages of its own, such as `search-largest`."""
 
 OUTPUTS = {
@@ -18,6 +18,7 @@ OUTPUTS = {
     "train": ("supernet.safetensors", "supernet.json", "checkpoint.safetensors", "checkpoint.json"),
     "search": ("study.db",),
     "verify": ("front", "verified.json", "pareto.csv", "report.html"),
+    "fidelity": ("fidelity.csv", "fidelity.json", "fidelity"),
 }
 """What a stage leaves in the run folder."""
 
@@ -32,8 +33,9 @@ def outputs(stage: str) -> tuple[str, ...]:
 def made_from(stage: str, stages: Iterable[str]) -> list[str]:
     """Those of `stages` that are made from the output of `stage`."""
     kind, dash, rest = stage.partition("-")
-    if kind in ("profile", "train"):
-        return [name for name in stages if name.partition("-")[0] in ("search", "verify")]
+    made = {"profile": ("search", "verify"), "train": ("search", "verify", "fidelity")}
+    if kind in made:
+        return [name for name in stages if name.partition("-")[0] in made[kind]]
     return [name for name in stages if kind == "search" and name == f"verify{dash}{rest}"]
 
 

@@ -1,12 +1,14 @@
 """What the command line prints about results, spaces and hardware."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from hardware_profiles.profile import HardwareProfile
+from nas.fidelity.ranking import TITLES
 from nas.results import front, objectives_of
 from search_spaces import SearchSpace
 from search_spaces.cost import network_cost
@@ -61,6 +63,21 @@ def policies_table(frame: pd.DataFrame) -> Table:
         names = ("latency_ms", "latency_spread_pct", "size_bytes", "error_pct")
         cells = [_cell(name, row[f"measured_{name}"]) for name in names]
         table.add_row(row["policy"], str(row["index"]), *cells, _cell("error_pct", row["test_error_pct"]))
+    return table
+
+
+def fidelity_table(content: Mapping[str, Any]) -> Table:
+    """The figures of `fidelity.json`."""
+    table = Table("figure", "value", "95% interval")
+    table.title = f"Fidelity: {content['num_ranked']} architectures ranked, {content['num_trainings']} trained alone"
+    table.title_justify = "left"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, figure in content["figures"].items():
+        value, low, high = (None if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
+        table.add_row(TITLES[name], value or "–", "" if low is None else f"{low} to {high}")
+    for name, value in content["budget"].items():
+        table.add_row(name.replace("_", " "), "–" if value is None else f"{value:.3g}", "")
     return table
 
 

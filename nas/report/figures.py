@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
+from nas.fidelity.ranking import first_seeds
 from nas.report.labels import QUANTITIES, SEARCHED_AS, describe_candidate, label
 from nas.results import best_values, front
 from nas.search.objectives import Constraint, Objective, as_costs, violations
@@ -168,6 +170,35 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title_text="step")
     figure.update_yaxes(title_text="training loss")
+    return figure
+
+
+def fidelity_figure(rows: pd.DataFrame) -> go.Figure:
+    """Inherited against stand-alone test accuracy of `load_rows`, first seeds, a colour a band, with the diagonal."""
+    rows = first_seeds(rows.dropna(subset=["standalone_test_pct", "inherited_test_pct"]))
+    both = rows[["standalone_test_pct", "inherited_test_pct"]].to_numpy(float)
+    margin = 0.06 * float(np.ptp(both)) or 1.0
+    ends = [float(both.min()) - margin, float(both.max()) + margin]
+    figure = go.Figure()
+    line = {"color": GREY, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="equal", hoverinfo="skip")
+    bands = rows["band_mmacs"].unique()
+    shades = sample_colorscale(SCALE, np.linspace(0.1, 0.9, max(2, len(bands))))
+    for band, shade in zip(sorted(bands), shades, strict=False):
+        outside = np.isnan(band)
+        members = rows[rows["band_mmacs"].isna() if outside else rows["band_mmacs"] == band]
+        figure.add_scatter(
+            x=members["inherited_test_pct"],
+            y=members["standalone_test_pct"],
+            mode="markers",
+            name=("outside bands" if len(bands) > 1 else "architectures") if outside else f"{band:g} MMACs",
+            marker={"size": 9, "color": GREY if outside and len(bands) > 1 else shade},
+            text=[f"#{r['index']} {r['role']}, {r['macs'] / 1e6:.2f} MMACs" for _, r in members.iterrows()],
+            hovertemplate="%{text}: inherited %{x:.2f}, alone %{y:.2f}<extra></extra>",
+        )
+    _style(figure, height=420)
+    figure.update_xaxes(title_text="inherited test accuracy (%)")
+    figure.update_yaxes(title_text="stand-alone test accuracy (%)")
     return figure
 
 

@@ -11,6 +11,8 @@ import yaml
 
 from hardware_profiles.profile import HardwareProfile
 from nas.errors import UserError
+from nas.fidelity.measure import CSV, load_fidelity
+from nas.fidelity.rows import load_rows
 from nas.results import STUDY, beside, load_results, load_verified, run_folder
 from nas.search.objectives import Constraint, Objective
 from nas.search.study import Study
@@ -34,6 +36,10 @@ class Inputs:
     """Content of `verified.json`, whose rows are in `frame`."""
     models: Mapping[int, Mapping[str, Any]]
     """Index -> content of `architecture.json` of the front's exported members."""
+    fidelity: Mapping[str, Any] | None
+    """Content of `fidelity.json`."""
+    fidelity_rows: pd.DataFrame | None
+    """From `nas.fidelity.rows.load_rows`; there when `fidelity` is."""
 
 
 def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
@@ -47,6 +53,7 @@ def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
     frame = load_results(folder, study=study)
     profile = folder / "profile.json"
     exported = beside(folder, study, "front")
+    fidelity = load_fidelity(folder)
     files = {int(i): exported / str(i) / "architecture.json" for i in frame["index"][frame["on_front"]]}
     return Inputs(
         folder=folder,
@@ -58,6 +65,8 @@ def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
         profile=HardwareProfile.load(profile) if profile.is_file() else None,
         verified=load_verified(folder, study=study),
         models={index: content for index, path in files.items() if (content := _read_json(path)) is not None},
+        fidelity=fidelity,
+        fidelity_rows=None if fidelity is None else load_rows(folder / CSV),
     )
 
 

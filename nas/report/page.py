@@ -1,7 +1,7 @@
 """The page: sections in order, each a chart, a table or a sentence that says why there is none."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 
+from nas.fidelity.ranking import TITLES
 from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
@@ -44,7 +45,7 @@ def render(inputs: Inputs) -> str:
         parts += [_front(inputs, page), _predictions(inputs, page), _progress(inputs, page)]
     else:
         parts.append(_section("Front", _missing("No candidate has been measured yet.")))
-    parts += [_training(inputs, page), _table(inputs), _diagrams(inputs)]
+    parts += [_training(inputs, page), _fidelity(inputs, page), _table(inputs), _diagrams(inputs)]
     return page.wrap(_title(inputs), "".join(parts))
 
 
@@ -232,6 +233,29 @@ def _training(inputs: Inputs, page: _Page) -> str:
     history = supernet.get("history") or []
     chart = page.chart("training", figures.training_figure(history)) if history else _missing("No history was kept.")
     return _section("Training", f"{text}{chart}{table}")
+
+
+def _fidelity(inputs: Inputs, page: _Page) -> str:
+    """Nothing before `nas fidelity` has run, which no search needs."""
+    if inputs.fidelity is None or inputs.fidelity_rows is None:
+        return ""
+    found, options = inputs.fidelity["figures"], inputs.fidelity["options"]
+    text = (
+        f"{inputs.fidelity['num_ranked']} sub-networks ranked by the accuracy they inherit from the supernet, against "
+        f"training each alone for {options['epochs_alone']} epochs (first seed). 95% intervals by bootstrap. "
+    )
+    names = [name for name in TITLES if "kendall" in name and name in found]
+    text += "; ".join(f"{TITLES[name]}: {_figure(found[name])}" for name in names) + "."
+    chart = page.chart("fidelity", figures.fidelity_figure(inputs.fidelity_rows))
+    rows = [(TITLES[name], _figure(figure)) for name, figure in found.items() if "kendall" not in name]
+    table = _rows(("figure", "value"), rows, name_first=True)
+    return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{table}")
+
+
+def _figure(figure: Mapping[str, float | None]) -> str:
+    """`0.71 (0.52 to 0.84)`; without interval where there is none."""
+    value, low, high = ("–" if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
+    return value if low == "–" else f"{value} ({low} to {high})"
 
 
 def _table(inputs: Inputs) -> str:

@@ -1,0 +1,168 @@
+"""The whole measurement: stand-alone trainings, inherited accuracies, how well these rank those."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import nas
+from hardware_profiles.device import describe_device
+from nas.data import ImageData
+from nas.errors import UserError
+from nas.evaluation import accuracy_pct, recalibrate
+from nas.fidelity.options import FidelityOptions
+from nas.fidelity.ranking import Estimate, fidelity_figures, ranked
+from nas.fidelity.rows import Rows, load_rows
+from nas.fidelity.sampling import Member, Training, plan_trainings
+from nas.fidelity.standalone import Load, discard, train_all
+from nas.progress import Progress, no_progress
+from nas.results import replace_text
+from nas.supernet import Supernet
+from nas.training import TrainOptions
+from nas.training.batches import steps_per_epoch
+from search_spaces import SearchSpace
+
+CSV, JSON, FOLDER = "fidelity.csv", "fidelity.json", "fidelity"
+
+
+def measure_fidelity(
+    supernet: Supernet,
+    data: ImageData,
+    folder: Path,
+    members: Sequence[Member],
+    *,
+    options: FidelityOptions,
+    recipe: TrainOptions,
+    load: Load,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Train `members` alone and compare with what they inherit; returns what `fidelity.json` holds.
+
+    Writes `fidelity.csv` and `fidelity.json` beside the supernet's files in `folder`. Trainings that have a row are
+    not repeated, one that was interrupted continues from its checkpoint. All rows of the file are ranked.
+
+    Args:
+        members: from `choose_members`, of the supernet's space.
+        recipe: the supernet's; stand-alone trainings use it, with other epochs and seeds.
+        load: gives a worker process data and space.
+
+    Raises:
+        UserError: a training failed, a worker was killed, a file is damaged, or the disk is full.
+    """
+    plan = plan_trainings(members, options)
+    rows = Rows(folder / CSV, supernet.space)
+    _train_missing(plan, rows, folder / FOLDER, options, recipe, load, progress)
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    inherited = {}
+    for place, member in enumerate(members):
+        progress(1, 1, f"inherited accuracy {place + 1}/{len(members)}")
+        network = recalibrate(supernet.extract(member.architecture), data)
+        inherited[member.index] = tuple(accuracy_pct(network, split, data) for split in (data.validation, data.test))
+    frame = rows.finish(inherited)
+    figures = fidelity_figures(frame, seed=options.seed)
+    num_standalone_steps = options.epochs_alone * steps_per_epoch(data, recipe)
+    budget = training_budget(folder, supernet.space) | {"standalone_steps": num_standalone_steps}
+    content = _about(frame, figures, options) | {"budget": budget}
+    replace_text(folder / JSON, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def is_complete(folder: Path, plan: Sequence[Training]) -> bool:
+    """Has every training a row with both accuracies, and is there a summary?"""
+    if not ((folder / CSV).is_file() and (folder / JSON).is_file()):
+        return False
+    rows = load_rows(folder / CSV).dropna(subset=["inherited_test_pct"])
+    done = set(zip(rows["index"], rows["seed"], strict=True))
+    return all((training.member.index, training.seed) in done for training in plan)
+
+
+def load_fidelity(folder: Path) -> dict[str, Any] | None:
+    """What `fidelity.json` holds; None before there is one. UserError when it is damaged."""
+    path = folder / JSON
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for figure in content["figures"].values():
+            Estimate(**figure)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is damaged; remove it and run `nas fidelity` again") from None
+    return dict(content)
+
+
+def training_budget(folder: Path, space: SearchSpace) -> dict[str, float | None]:
+    """Optimizer steps of the supernet, as far as `supernet.json` says, and how many that is a sub-network."""
+    history = json.loads((folder / "supernet.json").read_text(encoding="utf-8")).get("history") or []
+    num_steps = history[-1].get("step") if history else None
+    share = None if num_steps is None else num_steps / space.num_architectures()
+    return {"supernet_steps": num_steps, "steps_a_sub_network": share}
+
+
+def _train_missing(
+    plan: Sequence[Training],
+    rows: Rows,
+    folder: Path,
+    options: FidelityOptions,
+    recipe: TrainOptions,
+    load: Load,
+    progress: Progress,
+) -> None:
+    """Work is counted in multiply-accumulates, so that the estimate of the time left knows small from large."""
+    missing = [training for training in plan if (training.member.index, training.seed) not in rows.done]
+    total = float(sum(training.member.macs for training in plan))
+    left = {training: float(training.member.macs) for training in missing}
+
+    def report(training: Training, share: float) -> None:
+        left[training] = training.member.macs * (1 - share)
+        num_done = len(plan) - len(missing) + sum(macs == 0 for macs in left.values())
+        progress(total - sum(left.values()), total, f"{num_done}/{len(plan)} networks trained alone")
+
+    if not missing:
+        return
+    results = train_all(
+        missing,
+        load,
+        folder,
+        recipe=recipe,
+        num_epochs=options.epochs_alone,
+        num_workers=options.workers or describe_device().num_cores,
+        progress=report,
+    )
+    with closing(results):
+        for training, values in results:
+            rows.append(training, values)
+            discard(training, folder)
+            report(training, 1.0)
+
+
+def _about(frame: pd.DataFrame, figures: dict[str, Estimate], options: FidelityOptions) -> dict[str, Any]:
+    return {
+        "figures": {name: figure.to_json() for name, figure in figures.items()},
+        "num_ranked": len(ranked(frame).macs_N),
+        "num_trainings": len(frame),
+        "seeds": sorted({int(seed) for seed in frame["seed"]}),
+        "ranked_by": "test accuracy; of architectures trained with several seeds, the first seed's",
+        "options": options.to_json(),
+        "versions": {name: version(name) for name in ("torch", "scipy")} | {"hybridnas": nas.__version__},
+        "device": asdict(describe_device()),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that the package runs from, marked when files differ from it; None when installed."""
+    root = Path(nas.__file__).parents[1]
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,0 +1,202 @@
+"""How well inherited accuracies rank networks, and what MACs alone or another seed would give."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from nas.errors import UserError
+from nas.fidelity.options import MIN_RANKED
+
+NUM_RESAMPLES = 2000
+NUM_TOP = 5
+
+TITLES = {
+    "kendall": "Kendall, inherited",
+    "spearman": "Spearman, inherited",
+    "kendall_in_bands": "Kendall, inherited, mean of bands",
+    "macs_kendall": "Kendall, MACs",
+    "macs_spearman": "Spearman, MACs",
+    "macs_kendall_in_bands": "Kendall, MACs, mean of bands",
+    "seed_kendall": "Kendall, another seed",
+    "seed_kendall_in_bands": "Kendall, another seed, mean of bands",
+    "gap_pct": "stand-alone minus inherited, mean, points",
+    "gap_smallest_pct": "stand-alone minus inherited, smallest, points",
+    "gap_largest_pct": "stand-alone minus inherited, largest, points",
+    "top5_regret_pct": f"best stand-alone minus best of the {NUM_TOP} with the highest inherited, points",
+}
+"""Figures of `fidelity_figures` and how they are shown; correlations are with stand-alone accuracy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A figure with the 95% interval of a bootstrap over architectures; NaN where there is none."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def to_json(self) -> dict[str, float | None]:
+        values = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranked:
+    """Architectures to rank, N of them in one order; accuracies are of the test split, in %."""
+
+    standalone_N: np.ndarray
+    """Of the first seed: a mean over seeds would be less noisy for those trained with several."""
+    inherited_N: np.ndarray
+    macs_N: np.ndarray
+    band_N: np.ndarray
+    """Centre in MMACs; one value for all without bands."""
+    seeds_NS: np.ndarray
+    """Stand-alone accuracy by seed; NaN where a network wasn't trained with it."""
+
+    def take(self, indices: np.ndarray) -> "Ranked":
+        """These architectures; an index may occur several times."""
+        return Ranked(
+            standalone_N=self.standalone_N[indices],
+            inherited_N=self.inherited_N[indices],
+            macs_N=self.macs_N[indices],
+            band_N=self.band_N[indices],
+            seeds_NS=self.seeds_NS[indices],
+        )
+
+    def repeated(self) -> "Ranked":
+        """Those that were trained with more than one seed."""
+        return self.take(np.flatnonzero(np.isfinite(self.seeds_NS).sum(axis=1) > 1))
+
+    def bands(self) -> "list[Ranked]":
+        return [self.take(np.flatnonzero(self.band_N == band)) for band in np.unique(self.band_N)]
+
+
+Statistic = Callable[[Ranked], float]
+
+
+def ranked(frame: pd.DataFrame) -> Ranked:
+    """The rows to rank from those of `load_rows`: in bands when there are any, else all; complete ones only.
+
+    Raises:
+        UserError: there are fewer than three.
+    """
+    complete = frame.dropna(subset=["standalone_test_pct", "inherited_test_pct"])
+    first = first_seeds(complete)
+    if frame["band_mmacs"].notna().any():
+        first = first[first["band_mmacs"].notna()]
+    if len(first) < MIN_RANKED:
+        raise UserError(f"{len(first)} architectures have both accuracies; a ranking needs {MIN_RANKED}, train more")
+    by_seed = complete.pivot(index="index", columns="seed", values="standalone_test_pct")
+    return Ranked(
+        standalone_N=first["standalone_test_pct"].to_numpy(float),
+        inherited_N=first["inherited_test_pct"].to_numpy(float),
+        macs_N=first["macs"].to_numpy(float),
+        band_N=first["band_mmacs"].fillna(0.0).to_numpy(float),
+        seeds_NS=by_seed.loc[first["index"]].to_numpy(float),
+    )
+
+
+def first_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row an architecture, that of its lowest seed."""
+    return frame.sort_values(["index", "seed"]).drop_duplicates("index")
+
+
+def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> dict[str, Estimate]:
+    """The figures of `TITLES` that the rows of `load_rows` allow.
+
+    Without bands there are none of bands, with one seed none of seeds.
+
+    Raises:
+        UserError: there are fewer than three architectures to rank.
+    """
+    table = ranked(frame)
+    several = table.repeated()
+    wanted: dict[str, tuple[Ranked, Statistic]] = {
+        "kendall": (table, inherited_kendall),
+        "spearman": (table, lambda t: correlation(stats.spearmanr, t.inherited_N, t.standalone_N)),
+        "macs_kendall": (table, macs_kendall),
+        "macs_spearman": (table, lambda t: correlation(stats.spearmanr, t.macs_N, t.standalone_N)),
+    }
+    if len(several.macs_N) > 1:
+        wanted["seed_kendall"] = (several, seed_kendall)
+    if frame["band_mmacs"].notna().any():
+        wanted["kendall_in_bands"] = (table, in_bands(inherited_kendall))
+        wanted["macs_kendall_in_bands"] = (table, in_bands(macs_kendall))
+        if "seed_kendall" in wanted:
+            wanted["seed_kendall_in_bands"] = (several, in_bands(seed_kendall))
+    wanted["gap_pct"] = (table, lambda t: float(np.mean(t.standalone_N - t.inherited_N)))
+    wanted["top5_regret_pct"] = (table, top_regret)
+    figures = {
+        name: estimate(rows, statistic, rng=np.random.default_rng(seed), num_resamples=num_resamples)
+        for name, (rows, statistic) in wanted.items()
+    }
+    for _, row in first_seeds(frame).query("role != 'sampled'").iterrows():
+        gap = row["standalone_test_pct"] - row["inherited_test_pct"]
+        figures[f"gap_{row['role']}_pct"] = Estimate(value=float(gap))
+    return {name: figures[name] for name in TITLES if name in figures}
+
+
+def estimate(
+    table: Ranked, statistic: Statistic, *, rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
+) -> Estimate:
+    """A statistic and its percentile interval, from resamples of the architectures of each band.
+
+    `scipy.stats.bootstrap` has no strata. Resamples in which the statistic isn't defined, such as a correlation of
+    one architecture drawn N times, are left out.
+    """
+    groups = [np.flatnonzero(table.band_N == band) for band in np.unique(table.band_N)]
+    values = np.array(
+        [
+            statistic(table.take(np.concatenate([rng.choice(group, len(group)) for group in groups])))
+            for _ in range(num_resamples)
+        ]
+    )
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (math.nan, math.nan)
+    return Estimate(value=statistic(table), low=float(low), high=float(high))
+
+
+def inherited_kendall(table: Ranked) -> float:
+    return correlation(stats.kendalltau, table.inherited_N, table.standalone_N)
+
+
+def macs_kendall(table: Ranked) -> float:
+    return correlation(stats.kendalltau, table.macs_N, table.standalone_N)
+
+
+def seed_kendall(table: Ranked) -> float:
+    """Mean over pairs of seeds: how well one training ranks another of the same networks, the ceiling of a ranking."""
+    pairs = itertools.combinations(table.seeds_NS.T, 2)
+    return mean_of_finite([correlation(stats.kendalltau, one_N, other_N) for one_N, other_N in pairs])
+
+
+def in_bands(statistic: Statistic) -> Statistic:
+    """The mean of a statistic over bands, of those in which it is defined."""
+    return lambda table: mean_of_finite([statistic(band) for band in table.bands()])
+
+
+def top_regret(table: Ranked) -> float:
+    """What choosing by inherited accuracy costs: best stand-alone accuracy minus the best among the chosen five."""
+    chosen = np.argsort(-table.inherited_N, kind="stable")[:NUM_TOP]
+    return float(table.standalone_N.max() - table.standalone_N[chosen].max())
+
+
+def correlation(function: Callable[..., Any], a_N: np.ndarray, b_N: np.ndarray) -> float:
+    """Rank correlation where both are finite, ties counted as ties (tau-b); NaN when either side is constant."""
+    both = np.isfinite(a_N) & np.isfinite(b_N)
+    a_N, b_N = a_N[both], b_N[both]
+    if len(a_N) < 2 or np.ptp(a_N) == 0 or np.ptp(b_N) == 0:
+        return math.nan
+    return float(function(a_N, b_N).statistic)
+
+
+def mean_of_finite(values: Sequence[float]) -> float:
+    """NaN when there is none."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
