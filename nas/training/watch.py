@@ -60,6 +60,7 @@ class Tracker:
         self._tracker: GeneralTracker | None = None
         if options.tracker and is_main():
             self._tracker = _open_tracker(options.tracker, folder)
+            self._tracker.start()
             self._tracker.store_init_configuration(options.to_json())
 
     def log(self, values: dict[str, float], *, step: int) -> None:
