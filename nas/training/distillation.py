@@ -1,4 +1,4 @@
-"""Losses towards the outputs of a teacher: class probabilities (B, K). Lower is better."""
+"""Losses towards a teacher's class probabilities (B, K), features (B, D) or maps (B, C, H, W); lower is better."""
 
 from collections.abc import Callable
 
@@ -41,3 +41,17 @@ def get_divergence(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Te
     if name not in DIVERGENCES:
         raise UserError(unknown_name("divergence", name, DIVERGENCES))
     return DIVERGENCES[name]
+
+
+def feature_distance(found_BD: torch.Tensor, wanted_BD: torch.Tensor) -> torch.Tensor:
+    """Squared distance of features scaled to unit length, mean over the batch: 0 for equal directions, at most 4."""
+    return 2 - 2 * F.cosine_similarity(found_BD, wanted_BD, dim=1).mean()
+
+
+def map_distance(found_BCHW: torch.Tensor, wanted_BCHW: torch.Tensor) -> torch.Tensor:
+    """Mean squared error relative to the variance of the wanted maps, which are averaged to the size of those found.
+
+    The loss of a block in DNA (Li et al. 2020): 1 for maps that are constant, at the mean.
+    """
+    wanted_BCHW = F.adaptive_avg_pool2d(wanted_BCHW, (found_BCHW.shape[2], found_BCHW.shape[3]))
+    return F.mse_loss(found_BCHW, wanted_BCHW) / wanted_BCHW.var(correction=0).clamp_min(1e-6)

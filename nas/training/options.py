@@ -46,6 +46,12 @@ class TrainOptions:
     """How far a student's outputs are from its soft targets: `kl`, or `alpha` (AlphaNet, Wang et al. 2021)."""
     soft_targets: str = "largest"
     """Whose outputs a student learns: those of the `largest` network, or of any `larger` one of the step by MACs."""
+    teacher: str = ""
+    """A trained network to learn from: `timm:<name>`, or `my_package.teachers:make`, which returns a module."""
+    teacher_weight: float = 0.5
+    """Share of the teacher in what the largest network learns, 0 to 1; the labels have the rest."""
+    teacher_features: bool = False
+    """Learn the teacher's mean features as well as its outputs."""
     ema_decay: float = 0.99
     """Decay a step of the moving average of the weights, which the finished supernet holds; less in the first steps."""
     flip: bool = True

@@ -5,26 +5,34 @@ import importlib
 from nas.errors import UserError
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Passed, Strategy
+from nas.training.strategies.block_wise import BlockWise
+from nas.training.strategies.bootstrap import Bootstrap
 from nas.training.strategies.conflict_free import ConflictFree
 from nas.training.strategies.fair import Fair
 from nas.training.strategies.multi_architecture import MultiArchitecture
 from nas.training.strategies.progressive_shrinking import ProgressiveShrinking
 from nas.training.strategies.sandwich import Sandwich
 from nas.training.strategies.single_path import SinglePath
+from nas.training.strategies.teacher import Teacher
 from search_spaces import SearchSpace, unknown_name
 
 STRATEGIES: dict[str, type[Strategy]] = {
+    "block-wise": BlockWise,
+    "bootstrap": Bootstrap,
     "conflict-free": ConflictFree,
     "fair": Fair,
     "multi-architecture": MultiArchitecture,
     "progressive-shrinking": ProgressiveShrinking,
     "sandwich": Sandwich,
     "single-path": SinglePath,
+    "teacher": Teacher,
 }
 
 __all__ = [
     "STRATEGIES",
     "Batch",
+    "BlockWise",
+    "Bootstrap",
     "ConflictFree",
     "Fair",
     "MultiArchitecture",
@@ -33,6 +41,7 @@ __all__ = [
     "Sandwich",
     "SinglePath",
     "Strategy",
+    "Teacher",
     "get_strategy",
 ]
 
