@@ -6,15 +6,20 @@ Axes: B images, C channels (1 grey, 3 RGB), H height, W width.
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_STATISTICS_CHUNK = 4096
+NUM_STATISTICS_IMAGES = 4096
+"""Images from which a split on disk takes mean and deviation; one in memory takes all."""
+_STATISTICS_CHUNK = 512
 """Images whose pixels are counted at once, to bound memory."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +32,29 @@ class Images:
     """int64 class indices."""
     damaged: tuple[str, ...] = ()
     """Names of those that couldn't be decoded; others, with their own labels, stand in for them."""
+
+
+class TrainImages(Protocol):
+    """Training images, in memory (`Split`) or on disk (`nas.data.stream.StreamedSplit`)."""
+
+    @property
+    def labels_B(self) -> Tensor:  # noqa: N802 (its axis)
+        """int64 class indices of all images."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """All indices in random order: one epoch."""
+
+    def read(self, indices: np.ndarray) -> Images:
+        """The images of these indices, in their order."""
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """What a fingerprint is made of."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +79,11 @@ class Split:
     def __len__(self) -> int:
         return self.labels_B.shape[0]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image."""
+        return tuple(self.images_BCHW.shape[1:])
+
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """All indices in random order: one epoch."""
         return rng.permutation(len(self))
@@ -60,6 +93,16 @@ class Split:
         chosen_B = torch.from_numpy(indices)
         return Images(images_BCHW=self.images_BCHW[chosen_B], labels_B=self.labels_B[chosen_B])
 
+    def spread(self, num_images: int) -> "Split":
+        """At most `num_images` of the images, see `evenly_spaced`."""
+        chosen_B = torch.from_numpy(evenly_spaced(len(self), num_images))
+        return Split(images_BCHW=self.images_BCHW[chosen_B], labels_B=self.labels_B[chosen_B])
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """Pixels and labels."""
+        yield self.images_BCHW.contiguous().numpy().data
+        yield self.labels_B.contiguous().numpy().data
+
     def se_pct(self, accuracy_pct: float) -> float:
         """Standard error of an accuracy measured on this split, in percentage points (binomial)."""
         share = accuracy_pct / 100
@@ -68,10 +111,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageData:
-    """A data set, decoded and split. Two are the same data when their fingerprints are equal."""
+    """A data set, split. Two are the same data when their fingerprints are equal."""
 
     name: str
-    train: Split
+    train: TrainImages
     validation: Split
     """Cut from the training data; the only split a search sees."""
     test: Split
@@ -81,12 +124,12 @@ class ImageData:
     """Side the picture itself is resized to; zeros pad it to `image_size` (`nas.preprocess.fit_image`)."""
 
     def __post_init__(self) -> None:
-        shape = self.train.images_BCHW.shape[1:]
-        for name, split in self.splits.items():
-            if split.images_BCHW.shape[1:] != shape or shape[1] != shape[2] or shape[0] not in (1, 3):
+        shape = self.train.shape
+        for name, split in self._every_split.items():
+            if split.shape != shape or shape[1] != shape[2] or shape[0] not in (1, 3):
                 raise ValueError(
-                    f"{name} images of {self.name} are {tuple(split.images_BCHW.shape[1:])}, training images "
-                    f"{tuple(shape)}; all must be [1 or 3, size, size]"
+                    f"{name} images of {self.name} are {split.shape}, training images "
+                    f"{shape}; all must be [1 or 3, size, size]"
                 )
             if len(split) == 0:
                 raise ValueError(f"the {name} split of {self.name} is empty; give it images")
@@ -101,23 +144,34 @@ class ImageData:
 
     @property
     def splits(self) -> dict[str, Split]:
+        """The splits that are in memory; `train` is missing when it is streamed."""
+        return {name: split for name, split in self._every_split.items() if isinstance(split, Split)}
+
+    @property
+    def _every_split(self) -> dict[str, TrainImages]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     @property
     def num_channels(self) -> int:
-        return self.train.images_BCHW.shape[1]
+        return self.train.shape[0]
 
     @property
     def image_size(self) -> int:
-        return self.train.images_BCHW.shape[2]
+        return self.train.shape[1]
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def calibration_images(self, num_images: int) -> Tensor:
+        """At most `num_images` training images, see `evenly_spaced`; uint8 [B, C, H, W], kept for the next call."""
+        if num_images not in self._calibration:
+            self._calibration[num_images] = self.train.read(evenly_spaced(len(self.train), num_images)).images_BCHW
+        return self._calibration[num_images]
+
     @cached_property
     def mean(self) -> tuple[float, ...]:
-        """Mean of each channel over the training split, pixels scaled to 0-1."""
+        """Mean of each channel over the training split, pixels scaled to 0-1; on disk, over a part of it."""
         return self._statistics[0]
 
     @cached_property
@@ -127,18 +181,25 @@ class ImageData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 over class names and the pixels and labels of each split."""
+        """16 hex digits of the SHA-256 over class names and the content of each split."""
         digest = hashlib.sha256(json.dumps([self.class_names, self.content_size]).encode())
-        for name, split in self.splits.items():
-            digest.update(f"{name} {tuple(split.images_BCHW.shape)}".encode())
-            digest.update(split.images_BCHW.contiguous().numpy().data)
-            digest.update(split.labels_B.contiguous().numpy().data)
+        for name, split in self._every_split.items():
+            digest.update(f"{name} {(len(split), *split.shape)}".encode())
+            for part in split.content():
+                digest.update(part)
         return digest.hexdigest()[:16]
 
     @cached_property
+    def _calibration(self) -> dict[int, Tensor]:
+        return {}
+
+    @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        in_memory = isinstance(self.train, Split)
+        indices = evenly_spaced(len(self.train), len(self.train) if in_memory else NUM_STATISTICS_IMAGES)
         counts = torch.zeros(self.num_channels, 256, dtype=torch.int64)
-        for chunk_BCHW in self.train.images_BCHW.split(_STATISTICS_CHUNK):
+        for start in range(0, len(indices), _STATISTICS_CHUNK):
+            chunk_BCHW = self.train.read(indices[start : start + _STATISTICS_CHUNK]).images_BCHW
             for channel in range(self.num_channels):
                 counts[channel] += torch.bincount(chunk_BCHW[:, channel].flatten(), minlength=256)
         shares = counts.double() / counts.sum(1, keepdim=True)
@@ -146,3 +207,13 @@ class ImageData:
         means = shares @ levels
         variances = (shares * (levels - means[:, None]) ** 2).sum(1)
         return tuple(means.tolist()), tuple(max(value, 1 / 255) for value in variances.sqrt().tolist())
+
+
+def evenly_spaced(total: int, count: int) -> np.ndarray:
+    """Ascending indices below `total`, one from each of `count` equal stretches; all of them when there are fewer.
+
+    The place inside a stretch varies (by the golden ratio), so that classes that take turns are all met.
+    """
+    count = min(count, total)
+    edges = np.arange(count + 1) * total // count
+    return edges[:-1] + (np.arange(count) * _GOLDEN % 1 * np.diff(edges)).astype(np.int64)

@@ -1,63 +1,60 @@
 """A folder of class folders: `cat/1.jpg`, or `train/cat/1.jpg` and `test/cat/2.jpg`."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from nas.data.cache import cache_key, read_cache, write_cache
-from nas.data.decode import Arrays, allocate, counted, decode_images
-from nas.data.splits import DecodedData, check_has_train, split_of_name
+from nas.data.splits import check_has_train, split_of_name
+from nas.data.stream_source import EncodedData
 from nas.errors import UserError
-from nas.progress import Progress
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Files taken for images; others are ignored."""
 
 
-def load_class_folders(
-    folder: Path, *, image_size: int, num_channels: int | None, cache_dir: Path, progress: Progress | None = None
-) -> DecodedData:
-    """Load images whose class is the folder they are in; classes are numbered in the order of their names."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FolderImages:
+    """Images that are files of their own."""
+
+    folder: Path
+    paths_B: np.ndarray
+    """Encoded names below the folder, in one array: worker processes then share its memory."""
+    labels_B: np.ndarray
+
+    def files(self) -> Iterator[Path]:
+        return (self._path(index) for index in range(len(self.paths_B)))
+
+    def name(self, index: int) -> str:
+        return str(self._path(index))
+
+    def encoded(self, index: int) -> bytes:
+        return self._path(index).read_bytes()
+
+    def order(self, indices_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(len(indices_B))
+
+    def _path(self, index: int) -> Path:
+        return self.folder / os.fsdecode(self.paths_B[index])
+
+
+def open_class_folders(folder: Path) -> EncodedData:
+    """Find images whose class is the folder they are in; classes are numbered in the order of their names."""
     split_folders = _find_splits(folder)
     class_names = tuple(sorted(path.name for path in _subfolders(split_folders["train"])))
     if not class_names:
         raise UserError(f"{split_folders['train']} has no class folders; put the images of each class into one")
-    files = {split: _find_images(path, class_names) for split, path in split_folders.items()}
-    paths = {split: [path for path, _ in pairs] for split, pairs in files.items()}
-    options = {"classes": class_names, "image_size": image_size, "num_channels": num_channels}
-    key = cache_key([path for group in paths.values() for path in group], folder=folder, options=options)
-    splits = read_cache(cache_dir, key)
-    if splits is None:
-        labels = {split: np.array([label for _, label in pairs], dtype=np.int64) for split, pairs in files.items()}
-        splits = _decode(paths, labels, image_size=image_size, num_channels=num_channels, progress=progress)
-        write_cache(cache_dir, key, splits)
-    return DecodedData(name=folder.resolve().name, splits=splits, class_names=class_names, content_size=image_size)
-
-
-def _decode(
-    paths: dict[str, list[Path]],
-    labels: dict[str, np.ndarray],
-    *,
-    image_size: int,
-    num_channels: int | None,
-    progress: Progress | None,
-) -> dict[str, Arrays]:
-    every_path = [path for group in paths.values() for path in group]
-    images_BCHW = allocate(len(every_path), num_channels=num_channels, image_size=image_size)
-    all_grey = decode_images(
-        every_path,
-        name_of=lambda index: str(every_path[index]),
-        out_BCHW=images_BCHW,
-        content_size=image_size,
-        progress=counted(progress, len(every_path), "images decoded"),
-    )
-    if all_grey and num_channels is None:
-        images_BCHW = images_BCHW[:, :1]
-    splits, start = {}, 0
-    for split, group in paths.items():
-        splits[split] = (np.ascontiguousarray(images_BCHW[start : start + len(group)]), labels[split])
-        start += len(group)
-    return splits
+    splits = {}
+    for split, path in split_folders.items():
+        pairs = _find_images(path, class_names)
+        splits[split] = FolderImages(
+            folder=folder,
+            paths_B=np.array([os.fsencode(image.relative_to(folder)) for image, _ in pairs], dtype=np.bytes_),
+            labels_B=np.array([label for _, label in pairs], dtype=np.int64),
+        )
+    return EncodedData(folder=folder, splits=splits, class_names=class_names)
 
 
 def _find_splits(folder: Path) -> dict[str, Path]:

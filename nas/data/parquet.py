@@ -5,85 +5,87 @@ file's name (`train-00000-of-00002.parquet`) or in the name of its folder.
 """
 
 import json
-import re
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nas.data.cache import cache_key, read_cache, write_cache
-from nas.data.decode import Arrays, allocate, counted, decode_images
-from nas.data.splits import DecodedData, check_has_train, split_of_name
+from nas.data.stream_source import EncodedData, find_split_files
 from nas.errors import UserError
-from nas.progress import Progress
 
 IMAGE_COLUMNS = ("image", "img", "image.bytes")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
+WINDOW_BYTES = 256 * 2**20
+"""Row groups that are shuffled together, and kept by each process that reads, take about this much memory."""
 
 
-def load_parquet(
-    folder: Path, *, image_size: int, num_channels: int | None, cache_dir: Path, progress: Progress | None = None
-) -> DecodedData:
-    """Load the images and labels of all parquet files below `folder` whose names carry a split."""
-    groups = _find_files(folder)
-    schema = _open(groups["train"][0]).schema_arrow
-    files = [path for group in groups.values() for path in group]
-    options = {"splits": sorted(groups), "image_size": image_size, "num_channels": num_channels}
-    key = cache_key(files, folder=folder, options=options)
-    splits = read_cache(cache_dir, key)
-    if splits is None:
-        splits = _decode(groups, image_size=image_size, num_channels=num_channels, progress=progress)
-        write_cache(cache_dir, key, splits)
-    class_names = _class_names(schema)
+class ParquetImages:
+    """The images of some parquet files. They are read in whole row groups, so the last few groups are kept."""
+
+    def __init__(self, files: list[Path]):
+        opened = [_open(path) for path in files]
+        self._files = files
+        self._columns = [_columns(file.schema_arrow, path) for file, path in zip(opened, files, strict=True)]
+        self._groups = [(index, group) for index, file in enumerate(opened) for group in range(file.num_row_groups)]
+        metadata = [opened[index].metadata.row_group(group) for index, group in self._groups]
+        self._starts = np.cumsum([0, *(group.num_rows for group in metadata)])
+        largest = max((group.total_byte_size for group in metadata), default=1)
+        self._num_kept = max(2, WINDOW_BYTES // max(largest, 1))
+        self._recent: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
+        parts = [_read_labels(*each) for each in zip(opened, self._columns, files, strict=True)]
+        self.labels_B = np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_recent": OrderedDict()}
+
+    def files(self) -> list[Path]:
+        return self._files
+
+    def name(self, index: int) -> str:
+        group = self._group_of(index)
+        file, _ = self._groups[group]
+        first_group = next(number for number, (other, _) in enumerate(self._groups) if other == file)
+        return f"row {index - self._starts[first_group]} of {self._files[file]}"
+
+    def encoded(self, index: int) -> bytes:
+        group = self._group_of(index)
+        data = self._images(group)[index - int(self._starts[group])].as_py()
+        if data is None:
+            raise ValueError("the column is empty there")
+        return data
+
+    def order(self, indices_B: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Row groups in random order; within each window of as many groups as are kept, images in random order."""
+        rank = rng.permutation(len(self._groups))
+        window_B = rank[np.searchsorted(self._starts, indices_B, side="right") - 1] // self._num_kept
+        return np.lexsort((rng.random(len(indices_B)), window_B))
+
+    def _group_of(self, index: int) -> int:
+        return int(np.searchsorted(self._starts, index, side="right")) - 1
+
+    def _images(self, group: int) -> pa.ChunkedArray:
+        if group in self._recent:
+            self._recent.move_to_end(group)
+        else:
+            file, group_in_file = self._groups[group]
+            self._recent[group] = _read_images(self._files[file], group_in_file, self._columns[file][0])
+            if len(self._recent) > self._num_kept:
+                self._recent.popitem(last=False)
+        return self._recent[group]
+
+
+def open_parquet(folder: Path) -> EncodedData:
+    """Find all parquet files below `folder` whose names carry a split, and read their labels."""
+    groups = find_split_files(folder, ".parquet")
+    splits = {split: ParquetImages(files) for split, files in groups.items()}
+    class_names = _class_names(_open(groups["train"][0]).schema_arrow)
     if class_names is None:
-        labels_B = splits["train"][1]
-        class_names = tuple(str(index) for index in range(int(labels_B.max(initial=0)) + 1))
-    return DecodedData(name=folder.resolve().name, splits=splits, class_names=class_names, content_size=image_size)
-
-
-def _find_files(folder: Path) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        parts = [path.stem, *reversed(path.relative_to(folder).parent.parts)]
-        words = (word for part in parts for word in re.split(r"[^A-Za-z]+", part))
-        split = next((split for split in map(split_of_name, words) if split), None)
-        if split:
-            groups.setdefault(split, []).append(path)
-    check_has_train(groups, folder)
-    return {split: groups[split] for split in ("train", "validation", "test") if split in groups}
-
-
-def _decode(
-    groups: dict[str, list[Path]], *, image_size: int, num_channels: int | None, progress: Progress | None
-) -> dict[str, Arrays]:
-    counts = {path: _open(path).metadata.num_rows for group in groups.values() for path in group}
-    images_BCHW = allocate(sum(counts.values()), num_channels=num_channels, image_size=image_size)
-    report = counted(progress, len(images_BCHW), "images decoded")
-    splits, all_grey, start = {}, True, 0
-    for split, paths in groups.items():
-        first, labels = start, []
-        for path in paths:
-            file = _open(path)
-            columns = _columns(file.schema_arrow, path)
-            in_file = 0
-            for group_index in range(file.num_row_groups):
-                encoded, labels_B = _read_row_group(file, group_index, columns, path)
-                all_grey &= decode_images(
-                    encoded,
-                    name_of=lambda index, path=path, offset=in_file: f"in row {offset + index} of {path}",  # type: ignore[misc]
-                    out_BCHW=images_BCHW[start : start + len(encoded)],
-                    content_size=image_size,
-                    progress=report,
-                )
-                labels.append(labels_B)
-                start += len(encoded)
-                in_file += len(encoded)
-        splits[split] = (images_BCHW[first:start], np.concatenate([np.empty(0, dtype=np.int64), *labels]))
-    if all_grey and num_channels is None:
-        return {split: (np.ascontiguousarray(images[:, :1]), labels) for split, (images, labels) in splits.items()}
-    return splits
+        class_names = tuple(str(index) for index in range(int(splits["train"].labels_B.max(initial=0)) + 1))
+    return EncodedData(folder=folder, splits=splits, class_names=class_names)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -114,24 +116,24 @@ def _columns(schema: pa.Schema, path: Path) -> tuple[str, str]:
     return image, label
 
 
-def _read_row_group(
-    file: pq.ParquetFile, index: int, columns: tuple[str, str], path: Path
-) -> tuple[list[bytes], np.ndarray]:
+def _read_labels(file: pq.ParquetFile, columns: tuple[str, str], path: Path) -> np.ndarray:
+    _, name = columns
     try:
-        table = file.read_row_group(index, columns=list(columns))
+        column = file.read(columns=[name], use_threads=False).column(name)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
-    images, labels = (table.column(name) for name in columns)
-    if pa.types.is_struct(images.type):
-        images = pc.struct_field(images, "bytes")
-    for name, column in zip(columns, (images, labels), strict=True):
-        if column.null_count:
-            row = pc.index(pc.is_null(column), True).as_py()
-            raise UserError(
-                f"column {name} of {path} is empty in row {row} of row group {index}; "
-                "store every image's bytes and label"
-            )
-    return images.to_pylist(), labels.to_numpy().astype(np.int64)
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise UserError(f"column {name} of {path} is empty in row {row}; store every image's label")
+    return column.to_numpy().astype(np.int64)
+
+
+def _read_images(path: Path, group: int, column: str) -> pa.ChunkedArray:
+    try:  # without threads, which a forked process doesn't have
+        images = _open(path).read_row_group(group, columns=[column], use_threads=False).column(column)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+    return pc.struct_field(images, "bytes") if pa.types.is_struct(images.type) else images
 
 
 def _class_names(schema: pa.Schema) -> tuple[str, ...] | None:

@@ -1,6 +1,6 @@
 """Cut what a source holds into training, validation and test images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,88 +70,117 @@ def check_has_train(splits: Mapping[str, object], folder: Path) -> None:
 
 
 def make_splits(decoded: DecodedData, *, num_validation: int | None, seed: int) -> ImageData:
-    """Cut the splits that are missing, stratified by class.
-
-    A source with `train` and `validation` only has its validation images for a test, as published sets mean it. The
-    test cut never depends on `seed`, so that runs with different seeds are judged by the same images.
-    """
-    splits = dict(decoded.splits)
-    for split, (_, labels_B) in splits.items():
-        _check_labels(labels_B, split, decoded)
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits.pop("validation")
-    _check_class_counts(splits, decoded)
-    num_classes = len(decoded.class_names)
-    if "test" not in splits:
-        num_test = _default_count(splits["train"], MAX_TEST, num_classes)
-        splits["train"], splits["test"] = _cut(splits["train"], num_test, seed=0, decoded=decoded, what="test")
-    if "validation" not in splits:
-        num_cut = num_validation or _default_count(splits["train"], MAX_VALIDATION, num_classes)
-        splits["train"], splits["validation"] = _cut(
-            splits["train"], num_cut, seed=seed, decoded=decoded, what="validation"
+    """Cut the splits that are missing, see `cut_splits`."""
+    labels = {split: labels_B for split, (_, labels_B) in decoded.splits.items()}
+    for split, labels_B in labels.items():
+        check_labels(
+            labels_B,
+            split,
+            name=decoded.name,
+            num_classes=len(decoded.class_names),
+            place_of=lambda _, split=split: f"the {split} split of {decoded.name}",  # type: ignore[misc]
         )
-    elif num_validation is not None and num_validation != len(splits["validation"][1]):
-        _, splits["validation"] = _cut(
-            splits["validation"], num_validation, seed=seed, decoded=decoded, what="validation"
-        )
+    cuts = cut_splits(
+        labels, name=decoded.name, class_names=decoded.class_names, num_validation=num_validation, seed=seed
+    )
     return ImageData(
         name=decoded.name,
         class_names=decoded.class_names,
         content_size=decoded.content_size,
-        train=_to_split(splits["train"]),
-        validation=_to_split(splits["validation"]),
-        test=_to_split(splits["test"]),
+        train=_to_split(decoded, cuts["train"]),
+        validation=_to_split(decoded, cuts["validation"]),
+        test=_to_split(decoded, cuts["test"]),
     )
 
 
-def _to_split(arrays: Arrays) -> Split:
-    images_BCHW, labels_B = arrays
-    images_BCHW = np.require(images_BCHW, requirements=["C", "W"])
-    return Split(images_BCHW=torch.from_numpy(images_BCHW), labels_B=torch.from_numpy(labels_B.astype(np.int64)))
+Cut = tuple[str, np.ndarray]
+"""A split of the source, and ascending indices into it."""
 
 
-def _default_count(arrays: Arrays, maximum: int, num_classes: int) -> int:
-    return max(num_classes, min(round(CUT_SHARE * len(arrays[1])), maximum))
+def cut_splits(
+    labels: Mapping[str, np.ndarray], *, name: str, class_names: tuple[str, ...], num_validation: int | None, seed: int
+) -> dict[str, Cut]:
+    """Which images are `train`, `validation` and `test`: what a source lacks is cut, stratified by class.
+
+    A source with `train` and `validation` only has its validation images for a test, as published sets mean it. The
+    test cut never depends on `seed`, so that runs with different seeds are judged by the same images.
+
+    Args:
+        labels: of all images in each split of the source.
+    """
+    cuts = {split: (split, np.arange(len(labels_B))) for split, labels_B in labels.items()}
+    if "test" not in cuts and "validation" in cuts:
+        cuts["test"] = cuts.pop("validation")
+    num_missing = 3 - len(cuts)
+    _check_class_counts(labels["train"], name=name, class_names=class_names, needed=1 + num_missing)
+
+    def cut(split: str, what: str, count: int, seed: int) -> tuple[Cut, Cut]:
+        source, indices_B = cuts[split]
+        rest, chosen = _cut(labels[source][indices_B], count, seed=seed, name=name, what=what)
+        return (source, indices_B[rest]), (source, indices_B[chosen])
+
+    num_classes = len(class_names)
+    if "test" not in cuts:
+        num_test = _default_count(len(labels["train"]), MAX_TEST, num_classes)
+        cuts["train"], cuts["test"] = cut("train", "test", num_test, 0)
+    if "validation" not in cuts:
+        num_cut = num_validation or _default_count(len(cuts["train"][1]), MAX_VALIDATION, num_classes)
+        cuts["train"], cuts["validation"] = cut("train", "validation", num_cut, seed)
+    elif num_validation is not None and num_validation != len(cuts["validation"][1]):
+        _, cuts["validation"] = cut("validation", "validation", num_validation, seed)
+    return cuts
 
 
-def _cut(arrays: Arrays, count: int, *, seed: int, decoded: DecodedData, what: str) -> tuple[Arrays, Arrays]:
-    """The rest, and `count` images with about the same share of every class; both in the order they came in."""
-    images_BCHW, labels_B = arrays
-    num_present = len(np.unique(labels_B))
-    low, high = num_present, len(labels_B) - num_present
-    if not low <= count <= high:
-        raise UserError(
-            f"{count} {what} images cannot be cut from {len(labels_B)} images of {decoded.name} with {num_present} "
-            f"classes; choose {low} to {high} or add images"
-        )
-    rest, cut = train_test_split(np.arange(len(labels_B)), test_size=count, stratify=labels_B, random_state=seed)
-    rest.sort()
-    cut.sort()
-    return (images_BCHW[rest], labels_B[rest]), (images_BCHW[cut], labels_B[cut])
-
-
-def _check_labels(labels_B: np.ndarray, split: str, decoded: DecodedData) -> None:
-    num_classes = len(decoded.class_names)
+def check_labels(
+    labels_B: np.ndarray, split: str, *, name: str, num_classes: int, place_of: Callable[[int], str]
+) -> None:
+    """Raise a `UserError` when there are no labels, or one is not a class; `place_of(index)` says where it stands."""
     if len(labels_B) == 0:
-        raise UserError(f"the {split} split of {decoded.name} is empty; add images or remove it")
-    outside = labels_B[(labels_B < 0) | (labels_B >= num_classes)]
+        raise UserError(f"the {split} split of {name} is empty; add images or remove it")
+    outside = np.flatnonzero((labels_B < 0) | (labels_B >= num_classes))
     if len(outside):
+        index = int(outside[0])
         raise UserError(
-            f"label {int(outside[0])} in the {split} split of {decoded.name} is outside 0..{num_classes - 1}, its "
+            f"label {int(labels_B[index])} in {place_of(index)} is outside 0..{num_classes - 1}, its "
             f"{num_classes} classes; correct the labels, or remove a split whose labels are hidden"
         )
 
 
-def _check_class_counts(splits: Mapping[str, Arrays], decoded: DecodedData) -> None:
-    counts = np.bincount(splits["train"][1], minlength=len(decoded.class_names))
+def _to_split(decoded: DecodedData, cut: Cut) -> Split:
+    source, indices_B = cut
+    images_BCHW, labels_B = decoded.splits[source]
+    if len(indices_B) < len(labels_B):
+        images_BCHW, labels_B = images_BCHW[indices_B], labels_B[indices_B]
+    images_BCHW = np.require(images_BCHW, requirements=["C", "W"])
+    return Split(images_BCHW=torch.from_numpy(images_BCHW), labels_B=torch.from_numpy(labels_B.astype(np.int64)))
+
+
+def _default_count(num_images: int, maximum: int, num_classes: int) -> int:
+    return max(num_classes, min(round(CUT_SHARE * num_images), maximum))
+
+
+def _cut(labels_B: np.ndarray, count: int, *, seed: int, name: str, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rest, and of `count` images with about the same share of every class; both ascending."""
+    num_present = len(np.unique(labels_B))
+    low, high = num_present, len(labels_B) - num_present
+    if not low <= count <= high:
+        raise UserError(
+            f"{count} {what} images cannot be cut from {len(labels_B)} images of {name} with {num_present} "
+            f"classes; choose {low} to {high} or add images"
+        )
+    rest, cut = train_test_split(np.arange(len(labels_B)), test_size=count, stratify=labels_B, random_state=seed)
+    return np.sort(rest), np.sort(cut)
+
+
+def _check_class_counts(labels_B: np.ndarray, *, name: str, class_names: tuple[str, ...], needed: int) -> None:
+    counts = np.bincount(labels_B, minlength=len(class_names))
     if np.count_nonzero(counts) < 2:
-        raise UserError(f"{decoded.name} has one class, {decoded.class_names[counts.argmax()]!r}; add a second one")
-    needed = 1 + sum(split not in splits for split in ("validation", "test"))
+        raise UserError(f"{name} has one class, {class_names[counts.argmax()]!r}; add a second one")
     scarce = np.flatnonzero((counts > 0) & (counts < needed))
     if len(scarce):
         index = int(scarce[0])
         raise UserError(
-            f"class {decoded.class_names[index]!r} of {decoded.name} has {_images(int(counts[index]))}; it needs "
+            f"class {class_names[index]!r} of {name} has {_images(int(counts[index]))}; it needs "
             f"{needed} or more, one for each split cut from it: add images or remove the class"
         )
 

@@ -17,7 +17,7 @@ def test_second_load_decodes_nothing_and_a_changed_file_is_noticed(
     options = {"image_size": 8, "cache_dir": tmp_path / "cache"}
     first = load_data(str(tmp_path / "data"), **options)
     with monkeypatch.context() as patch:
-        patch.setattr("nas.data.folders.decode_images", None)
+        patch.setattr("nas.data.stream_source.decode_images", None)
         assert load_data(str(tmp_path / "data"), **options).fingerprint == first.fingerprint
     (tmp_path / "data" / "a" / "0.png").write_bytes(png(77))
     assert load_data(str(tmp_path / "data"), **options).fingerprint != first.fingerprint

@@ -69,4 +69,4 @@ def test_images_that_do_not_fit_into_memory_are_refused(tmp_path: Path, monkeypa
     memory = psutil.virtual_memory()._replace(available=1000)
     monkeypatch.setattr("nas.data.decode.psutil.virtual_memory", lambda: memory)
     with pytest.raises(UserError, match="18 images of 8x8 need .* choose a smaller image size"):
-        load_data(str(tmp_path), image_size=8)
+        load_data(str(tmp_path), image_size=8, stream=False)

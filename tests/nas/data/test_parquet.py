@@ -64,10 +64,10 @@ def test_bad_parquet_files_are_refused(tmp_path: Path) -> None:
         ("no-label", "no column label .*its columns are image, target"),
         ("text-label", "column label .* is string"),
         ("array-image", "column image .* is list"),
-        ("negative", r"label -1 in the train split of negative is outside 0\.\.1"),
-        ("beyond", r"label 2 in the train split of beyond is outside 0\.\.1"),
+        ("negative", r"label -1 in row 2 of .*negative/train\.parquet is outside 0\.\.1"),
+        ("beyond", r"label 2 in row 2 of .*beyond/train\.parquet is outside 0\.\.1"),
         ("null-label", "column label .* is empty in row 1"),
-        ("null-image", "column image .* is empty in row 1"),
+        ("null-image", r"cannot read the image in row 1 of .*null-image/train\.parquet"),
         ("damaged", r"cannot read the image in row 1 of .*damaged/train\.parquet"),
         ("empty", "the train split of empty is empty"),
     ):
