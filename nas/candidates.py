@@ -97,7 +97,7 @@ class Evaluator:
         """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
         network = self.supernet.extract(architecture).to(memory_format=torch.channels_last)
         deployed = recalibrate(network, self.data).deploy()
-        return deployed, calibrate(deployed, normalize(self.data.train.images_BCHW[:NUM_RANGE_IMAGES], self.data))
+        return deployed, calibrate(deployed, normalize(self.data.calibration_images(NUM_RANGE_IMAGES), self.data))
 
     def network(self, candidate: Candidate) -> Network:
         """What the runtime will compute for a candidate, in torch."""
@@ -149,7 +149,7 @@ def run_search(
     evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
     split = data.validation
     if num_images is not None:
-        split = Split(images_BCHW=split.images_BCHW[:num_images], labels_B=split.labels_B[:num_images])
+        split = split.spread(num_images)
 
     def evaluate(genotype: Genotype) -> dict[str, float]:
         return {"error_pct": evaluator.error_pct(candidates.candidate(genotype), split)}

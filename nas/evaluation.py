@@ -30,7 +30,7 @@ def batches(images_BCHW: torch.Tensor, data: ImageData, batch_size: int = BATCH_
 
 @torch.no_grad()
 def recalibrate(network: NetworkT, data: ImageData, *, num_images: int = NUM_CALIBRATION_IMAGES) -> NetworkT:
-    """Take batch-norm statistics from the first training images; returns the network in eval mode.
+    """Take batch-norm statistics from evenly spaced training images; returns the network in eval mode.
 
     Statistics belong to a sub-network, never to the supernet (Yu and Huang 2019).
     """
@@ -40,7 +40,7 @@ def recalibrate(network: NetworkT, data: ImageData, *, num_images: int = NUM_CAL
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over batches
     network.train()
-    for x_BCHW in batches(data.train.images_BCHW[:num_images], data):
+    for x_BCHW in batches(data.calibration_images(num_images), data):
         network(x_BCHW)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
