@@ -21,6 +21,12 @@ _FORMATS = {
 _FORMATS |= {"macs": (1e6, "{:.2f}", "MMACs"), "params": (1e3, "{:.0f}", "k parameters")}
 """Column -> divisor, format, heading."""
 
+_BUDGET = {
+    "supernet_steps": "training steps of the supernet",
+    "steps_a_sub_network": "training steps of the supernet a sub-network",
+    "standalone_steps": "training steps of a network alone",
+}
+
 
 def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
     """The front, fastest first, or every candidate in order of evaluation: what the search saw, what was measured."""
@@ -76,8 +82,9 @@ def fidelity_table(content: Mapping[str, Any]) -> Table:
     for name, figure in content["figures"].items():
         value, low, high = (None if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
         table.add_row(TITLES[name], value or "–", "" if low is None else f"{low} to {high}")
-    for name, value in content["budget"].items():
-        table.add_row(name.replace("_", " "), "–" if value is None else f"{value:.3g}", "")
+    for name, title in _BUDGET.items():
+        value = content["budget"][name]
+        table.add_row(title, "–" if value is None else f"{value:.6g}", "")
     return table
 
 

@@ -71,8 +71,9 @@ def measure_fidelity(
     num_standalone_steps = options.epochs_alone * steps_per_epoch(data, recipe)
     budget = training_budget(folder, supernet.space) | {"standalone_steps": num_standalone_steps}
     content = _about(frame, figures, options) | {"budget": budget}
-    replace_text(folder / JSON, json.dumps(content, indent=1) + "\n")
-    return content
+    text = json.dumps(content, indent=1) + "\n"
+    replace_text(folder / JSON, text)
+    return dict(json.loads(text))
 
 
 def is_complete(folder: Path, plan: Sequence[Training]) -> bool:

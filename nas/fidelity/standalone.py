@@ -6,6 +6,7 @@ the command are all they share, so either side notices the other's end.
 
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -127,7 +128,7 @@ def _workers(count: int, work: _Work) -> Iterator[list[Connection]]:
     connections: list[Connection] = []
     processes: list[SpawnProcess] = []
     try:
-        with _interrupts_ignored():
+        with _inherited_by_workers():
             for _ in range(count):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=work, args=(theirs,), daemon=True)
@@ -149,16 +150,24 @@ def _workers(count: int, work: _Work) -> Iterator[list[Connection]]:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """A terminal's Ctrl-C reaches all processes; those started here leave it to this one, which ends them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may change what signals do
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _inherited_by_workers() -> Iterator[None]:
+    """What processes started in the block take over: they leave Ctrl-C, which a terminal sends to all, to this one, and
+    don't repeat what torch says about its own code."""
+    variable, before = "PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS")
+    handler = signal.getsignal(signal.SIGINT)
+    is_main_thread = threading.current_thread() is threading.main_thread()  # others may not change handlers
+    os.environ[variable] = ",".join([*([before] if before else []), "ignore::FutureWarning:torch.jit._script"])
+    if is_main_thread:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if is_main_thread:
+            signal.signal(signal.SIGINT, handler)
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def _send_next(connection: Connection, queue: list[Training], under_way: dict[Connection, Training]) -> None:

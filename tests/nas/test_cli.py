@@ -70,6 +70,45 @@ def test_other_verbs_tell_mistakes_in_one_line(
     assert message in fail(arguments, capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bands", "1,x"), "bands '1,x' must be numbers of MMACs with commas, such as 1.0,2.0,4.0."),
+        (("--bands", "1.0,1.05"), "bands 1 and 1.05 overlap at a width of 5%"),
+        (("--num-architectures", "2"), "num_architectures is 2; it must be 3 or more"),
+        ((*TINY, "--bands", "7"), "the band of 7 MMACs within 5% got 0 of 20 architectures"),
+    ],
+)
+def test_a_mistaken_measurement_of_fidelity_is_one_line_and_trains_nothing(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("nas.fidelity.sampling.MAX_DRAWS", 100)
+    run = tmp_path / "run"
+    assert message in fail(["fidelity", "--run", str(run), *arguments], capsys)
+    assert not run.exists()
+
+
+def test_fidelity_trains_what_is_missing_once_and_refuses_other_bands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    asked = ["--epochs-alone", "1", "--repeats", "1", "--workers", "1"]
+    few = ["fidelity", "--run", str(run), "--num-architectures", "3", *asked]
+    main([*few, *TINY, "--epochs", "1"])
+    printed = capsys.readouterr().out
+    assert "Fidelity: 3 architectures ranked, 3 trained alone" in printed
+    assert str(run / "fidelity.csv") in printed
+    before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    main(few)
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
+    assert capsys.readouterr().out == printed
+    assert "changed since stage 'fidelity': bands was none, now 0.1" in fail([*few, "--bands", "0.1"], capsys)
+
+
 def test_a_damaged_profile_is_one_line_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "profile.json").write_text("{")
     message = fail(["profile", "--run", str(tmp_path), *TINY], capsys)
@@ -109,7 +148,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["train", "profile", "search", "verify", "results", "export", "predict", "spaces", "hardware"]
+    "verb",
+    ["train", "profile", "search", "verify", "fidelity", "results", "export", "predict", "spaces", "hardware"],
 )
 def test_every_verb_says_what_it_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([verb, "--help"])

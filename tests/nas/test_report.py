@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 
 from nas.errors import UserError
+from nas.fidelity.ranking import fidelity_figures
 from nas.report import write_report
 from nas.report.diagram import COLOURS, colours_of, diagram
 from nas.report.figures import hypervolume_curve, predictor_errors
 from nas.report.labels import describe_candidate, number
 from nas.results import front, load_results
 from nas.search.objectives import Objective, parse_constraint
+from tests.nas.fidelity.tables import make_rows
 from tests.nas.run_folders import make_run, make_study
 
 COSTS = [Objective("error_pct"), Objective("latency_ms")]
@@ -108,6 +110,30 @@ def test_a_search_without_a_complete_candidate_has_a_page_without_charts(tmp_pat
 def test_a_policy_study_has_its_own_page(tmp_path: Path) -> None:
     make_study(tmp_path / "study-largest.db", num_rows=4)
     assert write_report(tmp_path, study="study-largest.db") == tmp_path / "report-largest.html"
+
+
+def test_fidelity_is_shown_once_it_was_measured(tmp_path: Path) -> None:
+    make_study(tmp_path / "study.db", num_rows=1)  # a failed one, so that there are no other charts
+    rows = make_rows(range(50, 58), range(40, 48), bands=[np.nan, np.nan, *[1.0] * 3, *[2.0] * 3])
+    rows.loc[0, "role"], rows.loc[1, "role"] = "smallest", "largest"
+    rows.to_csv(tmp_path / "fidelity.csv", index=False)
+    figures = {name: figure.to_json() for name, figure in fidelity_figures(rows, num_resamples=20).items()}
+    content = {"figures": figures, "num_ranked": 6, "options": {"epochs_alone": 4}}
+    (tmp_path / "fidelity.json").write_text(json.dumps(content))
+    page = _Page(write_report(tmp_path))
+    assert page.placed == ["fidelity"]
+    traces = page.charts["fidelity"]["data"]
+    assert isinstance(traces, list)
+    assert [trace["name"] for trace in traces] == ["equal", "1 MMACs", "2 MMACs", "outside bands"]
+    assert [len(trace["x"]) for trace in traces] == [2, 3, 3, 2]
+    for text in (
+        "Fidelity",
+        "6 sub-networks ranked",
+        "for 4 epochs",
+        "Kendall, inherited: 1.00 (1.00 to 1.00)",
+        "10.00",
+    ):
+        assert text in page.text
 
 
 def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_redo_moves_a_stage_and_what_was_made_from_it_aside(tmp_path: Path) -> N
 def test_stages_of_one_architecture_have_files_of_their_own() -> None:
     assert outputs("search-largest") == ("study-largest.db",)
     assert outputs("verify-largest")[:2] == ("front-largest", "verified-largest.json")
+    assert made_from("train", ["fidelity", "profile"]) == ["fidelity"]
     assert made_from("search-largest", ["verify", "verify-largest"]) == ["verify-largest"]
 
 

@@ -1,0 +1,141 @@
+"""Figures of a ranking, against definitions written out."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from nas.errors import UserError
+from nas.fidelity.ranking import TITLES, Ranked, correlation, estimate, fidelity_figures, ranked
+from tests.nas.fidelity.tables import make_rows, repeat
+
+accuracies = st.lists(st.integers(0, 6).map(float), min_size=3, max_size=9)
+RNG = np.random.default_rng(0)
+
+
+def kendall_of_pairs(a: list[float], b: list[float]) -> float:
+    """Tau-b by counting pairs."""
+    signs = [(np.sign(a[i] - a[j]), np.sign(b[i] - b[j])) for i, j in itertools.combinations(range(len(a)), 2)]
+    untied = math.sqrt(sum(x != 0 for x, _ in signs) * sum(y != 0 for _, y in signs))
+    return float(sum(x * y for x, y in signs) / untied) if untied else math.nan
+
+
+def values(frame: pd.DataFrame, *, num_resamples: int = 0) -> dict[str, float]:
+    return {name: figure.value for name, figure in fidelity_figures(frame, num_resamples=num_resamples).items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), standalone=accuracies)
+def test_kendall_with_ties_counts_pairs(data: st.DataObject, standalone: list[float]) -> None:
+    inherited = data.draw(st.lists(st.integers(0, 6).map(float), min_size=len(standalone), max_size=len(standalone)))
+    found = values(make_rows(standalone, inherited))
+    expected = kendall_of_pairs(inherited, standalone)
+    assert found["kendall"] == pytest.approx(expected, nan_ok=True)
+    assert found["macs_kendall"] == pytest.approx(
+        kendall_of_pairs(list(range(len(standalone))), standalone), nan_ok=True
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), standalone=accuracies)
+def test_spearman_is_pearson_of_mean_ranks(data: st.DataObject, standalone: list[float]) -> None:
+    inherited = data.draw(st.lists(st.integers(0, 6).map(float), min_size=len(standalone), max_size=len(standalone)))
+    found = values(make_rows(standalone, inherited))["spearman"]
+    if len(set(standalone)) == 1 or len(set(inherited)) == 1:
+        assert math.isnan(found)
+    else:
+        ranks = [[sum(y < x for y in v) + (v.count(x) + 1) / 2 for x in v] for v in (standalone, inherited)]
+        assert found == pytest.approx(np.corrcoef(ranks)[0, 1])
+
+
+def test_figures_of_bands_are_means_over_bands_where_they_exist() -> None:
+    standalone = [50.0, 51.0, 52.0, 70.0, 71.0, 72.0, 90.0, 90.0]
+    inherited = [40.0, 41.0, 42.0, 60.0, 62.0, 61.0, 80.0, 81.0]
+    macs = [3, 2, 1, 6, 5, 4, 8, 9]
+    found = values(make_rows(standalone, inherited, macs=macs, bands=[1.0] * 3 + [2.0] * 3 + [4.0] * 2))
+    assert found["kendall_in_bands"] == pytest.approx((1 + 1 / 3) / 2)  # the third band's networks are equally good
+    assert found["macs_kendall_in_bands"] == pytest.approx(-1)
+    assert found["kendall"] == pytest.approx(kendall_of_pairs(inherited, standalone))
+    assert found["gap_pct"] == pytest.approx(np.mean(np.subtract(standalone, inherited)))
+
+
+def test_with_bands_smallest_and_largest_have_gaps_and_are_not_ranked() -> None:
+    rows = make_rows([10.0, 99.0, 50.0, 51.0, 52.0], [8.0, 90.0, 42.0, 41.0, 40.0], bands=[np.nan, np.nan, 1, 1, 1])
+    rows.loc[0, "role"], rows.loc[1, "role"] = "smallest", "largest"
+    found = values(rows)
+    assert found["kendall"] == pytest.approx(-1)
+    assert (found["gap_smallest_pct"], found["gap_largest_pct"]) == (2.0, 9.0)
+    assert found["gap_pct"] == pytest.approx(10.0)
+
+
+def test_without_bands_or_repeats_their_figures_are_absent() -> None:
+    found = values(make_rows([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]))
+    assert set(found) == {
+        *("kendall", "spearman", "macs_kendall", "macs_spearman", "gap_pct", "top5_regret_pct"),
+    }
+    assert set(found) < set(TITLES)
+
+
+def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:
+    first, second, third = [50.0, 60.0, 70.0, 80.0], [51.0, 61.0, 59.0], [70.0, 60.0, 50.0]
+    rows = repeat(make_rows(first, first), seed=1, standalone=second)
+    rows = repeat(rows, seed=2, standalone=third)
+    found = values(rows)
+    pairs = itertools.combinations((first[:3], second, third), 2)
+    assert found["seed_kendall"] == pytest.approx(np.mean([kendall_of_pairs(a, b) for a, b in pairs]))
+    assert found["kendall"] == 1.0  # the first seed's accuracies
+
+
+def test_regret_is_what_the_five_chosen_miss() -> None:
+    standalone = [90.0, 80.0, 81.0, 82.0, 83.0, 84.0, 70.0]
+    inherited = [10.0, 50.0, 51.0, 52.0, 53.0, 54.0, 20.0]
+    assert values(make_rows(standalone, inherited))["top5_regret_pct"] == pytest.approx(6.0)
+    assert values(make_rows(standalone, standalone))["top5_regret_pct"] == 0.0
+
+
+def test_incomplete_rows_are_left_out_and_three_are_needed() -> None:
+    rows = make_rows([50.0, 60.0, np.nan, 70.0, 80.0], [1.0, 2.0, 3.0, np.nan, 4.0])
+    assert len(ranked(rows).macs_N) == 3
+    assert values(rows)["kendall"] == 1.0
+    with pytest.raises(UserError, match="2 architectures have both accuracies; a ranking needs 3"):
+        fidelity_figures(rows.iloc[:4])
+
+
+def test_a_resample_draws_as_many_from_each_band() -> None:
+    rows = make_rows(range(7), range(7), bands=[1.0] * 4 + [2.0] * 3)
+    seen: list[Ranked] = []
+
+    def watch(table: Ranked) -> float:
+        seen.append(table)
+        return float(table.macs_N.mean())
+
+    found = estimate(ranked(rows), watch, rng=np.random.default_rng(0), num_resamples=20)
+    assert all(table.band_N.tolist() == [1.0] * 4 + [2.0] * 3 for table in seen)
+    assert len({tuple(table.macs_N) for table in seen}) > 10
+    assert found.low < found.value < found.high
+
+
+def test_intervals_hold_the_value_depend_on_the_seed_alone_and_narrow_with_more_architectures() -> None:
+    noise = RNG.normal(size=(2, 60))
+    both = np.arange(60) / 20 + noise
+    rows = make_rows(both[0], both[1])
+    few, many = (fidelity_figures(part, num_resamples=200)["kendall"] for part in (rows.iloc[::6], rows))
+    assert many.low < many.value < many.high
+    assert many.high - many.low < few.high - few.low
+    assert fidelity_figures(rows, num_resamples=200)["kendall"] == many
+    assert fidelity_figures(rows, seed=1, num_resamples=200)["kendall"] != many
+
+
+def test_a_figure_that_is_not_defined_is_null_in_json() -> None:
+    figure = fidelity_figures(make_rows([5.0] * 4, [1.0, 2.0, 3.0, 4.0]), num_resamples=5)["kendall"]
+    assert figure.to_json() == {"value": None, "low": None, "high": None}
+
+
+def test_correlation_leaves_out_pairs_that_are_not_finite() -> None:
+    a, b = np.array([1.0, np.nan, 2.0, 3.0]), np.array([1.0, 9.0, np.nan, 2.0])
+    assert correlation(stats.kendalltau, a, b) == 1.0
