@@ -176,7 +176,7 @@ def fidelity(
     run: RunOptions = RunOptions(),
     training: TrainFlags = TrainFlags(),
     options: FidelityOptions = FidelityOptions(),  # noqa: B008 - it is frozen
-    redo: Flag = False,
+    redo: Annotated[Literal["train", "fidelity"] | None, Parameter()] = None,
 ) -> None:
     """Train networks alone and see how well the accuracy they inherit from the supernet ranks them.
 
@@ -185,11 +185,11 @@ def fidelity(
     Parameters
     ----------
     redo
-        Set earlier trainings aside and do them anew.
+        Set the results of a stage, and of those made from it, aside and do it anew.
     """
     from nas.tables import fidelity_table
 
-    opened = _open(run, training, redo="fidelity" if redo else None)
+    opened = _open(run, training, redo=redo)
     _console().print(fidelity_table(opened.fidelity(options)))
     print(f"table: {opened.folder / 'fidelity.csv'}\nfigures: {opened.folder / 'fidelity.json'}")
 

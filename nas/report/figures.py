@@ -182,9 +182,9 @@ def fidelity_figure(rows: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     line = {"color": GREY, "width": 1, "dash": "dot"}
     figure.add_scatter(x=ends, y=ends, mode="lines", line=line, name="equal", hoverinfo="skip")
-    bands = rows["band_mmacs"].unique()
+    bands = np.unique(rows["band_mmacs"])  # NaN, if any, last
     shades = sample_colorscale(SCALE, np.linspace(0.1, 0.9, max(2, len(bands))))
-    for band, shade in zip(sorted(bands), shades, strict=False):
+    for band, shade in zip(bands, shades, strict=False):
         outside = np.isnan(band)
         members = rows[rows["band_mmacs"].isna() if outside else rows["band_mmacs"] == band]
         figure.add_scatter(
