@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,11 +13,10 @@ from nas import __version__
 from nas.config import RunConfig, load_options, merge_options
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
+from nas.flags import QUICKSTART, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags
 
 if TYPE_CHECKING:
     from nas.run import Run
-
-QUICKSTART = Path("results/quickstart")
 
 app = App(
     name="nas",
@@ -29,77 +28,11 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Flag = Annotated[bool, Parameter(negative="")]
-Names = Annotated[list[str] | None, Parameter(negative="")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """Where a run lives and what it is about."""
-
-    run: Path = QUICKSTART
-    """Folder of the run; options given before are remembered in it."""
-    config: Path | None = None
-    """YAML file with options under the same names; flags win."""
-    space: str | None = None
-    """Search space: a name of `nas spaces`, or my_package.spaces:phone. [default: hybrid-tiny]"""
-    data: str | None = None
-    """fashion-mnist, cifar10, cifar100, a folder, or my_package.data:load. [default: fashion-mnist]"""
-    num_validation: int | None = None
-    """Images kept from training to judge candidates. [default: a tenth, at most 5,000]"""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TrainFlags:
-    """Options of training."""
-
-    epochs: int | None = None
-    """Passes over the training images; more than before trains on."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class TargetFlags:
-    """What models are made for."""
-
-    hardware: str | None = None
-    """local (measure this machine), a name of `nas hardware`, or a profile's file. [default: local]"""
-    runtime: str | None = None
-    """What runs the models. [default: onnxruntime]"""
-    threads: int | None = None
-    """Threads one run of a model may use. [default: 1]"""
-    batch: int | None = None
-    """Images a model sees at once. [default: 1]"""
-    budget: str | None = None
-    """Time for measuring, such as 60, 90s or 5m. [default: 60]"""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class SearchFlags:
-    """Options of the search."""
-
-    objectives: Names = None
-    """Two or more of error_pct, latency_ms, size_bytes, macs, params; with commas. [default: the first three]"""
-    constraints: Names = None
-    """A limit such as 'latency_ms<=2.5'; may be repeated."""
-    num_evaluations: int | None = None
-    """Candidates whose accuracy is measured, in all; more than before searches on. [default: 60]"""
-    searcher: str | None = None
-    """predictor-guided, nsga2, random, or my_package.search:MySearcher. [default: predictor-guided]"""
-    architecture: str | None = None
-    """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
-    num_images: int | None = None
-    """Validation images each candidate is judged on. [default: all]"""
-    seed: int | None = None
-    """Decides every random choice of the search. [default: 0]"""
-    max_models: int | None = None
-    """Models of the front to export and measure. [default: 12]"""
-
-
 Redo = Annotated[Literal["profile", "train", "search", "verify"] | None, Parameter()]
+
+
+TRAINING_FLAGS = ("strategy", "init", "tracker")
+"""Fields of `TrainFlags` that are options of training."""
 
 
 @app.command
@@ -353,7 +286,9 @@ def _merge(run: RunOptions, *flags: Any) -> RunConfig:
     """Defaults, then the run's own options, then the file's, then the flags."""
     given: dict[str, Any] = {k: v for k, v in asdict(run).items() if k not in ("run", "config")}
     for group in flags:
-        given |= asdict(group)
+        values = asdict(group)
+        given["training"] = {name: values.pop(name) for name in TRAINING_FLAGS if values.get(name) is not None}
+        given |= {name: value for name, value in values.items() if name not in TRAINING_FLAGS}
     remembered = run.run / "config.yaml"
     return merge_options(
         load_options(remembered) if remembered.exists() else {},

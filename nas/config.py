@@ -46,7 +46,7 @@ class RunConfig:
     epochs: int | None = None
     """Passes over the training images; None leaves it to `TrainOptions`."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Further fields of `nas.training.TrainOptions`; in the YAML file only."""
+    """Further fields of `nas.training.TrainOptions`; most of them in the YAML file only."""
     objectives: tuple[str, ...] = ("error_pct", "latency_ms", "size_bytes")
     constraints: tuple[str, ...] = ()
     """Such as `latency_ms<=2.5`."""

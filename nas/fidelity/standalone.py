@@ -35,9 +35,20 @@ GRACE_S = 10.0
 
 
 def standalone_options(recipe: TrainOptions, *, num_epochs: int, seed: int) -> TrainOptions:
-    """The supernet's recipe for one network; nothing is watched, and images are read by the worker itself."""
+    """The supernet's recipe for one network from random weights.
+
+    One shard a step: more would only mean fewer updates. Nothing is watched; the worker itself reads the images.
+    """
     return replace(
-        recipe, strategy="single-path", num_epochs=num_epochs, seed=seed, num_watched=0, num_workers=0, tracker=""
+        recipe,
+        strategy="single-path",
+        num_shards=1,
+        num_epochs=num_epochs,
+        seed=seed,
+        init="",
+        num_watched=0,
+        num_workers=0,
+        tracker="",
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
+from plotly.subplots import make_subplots
 
 from nas.fidelity.ranking import first_seeds
 from nas.report.labels import QUANTITIES, SEARCHED_AS, describe_candidate, label
@@ -162,14 +163,30 @@ def predictor_figure(errors: pd.Series, name: str) -> go.Figure:
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
-    """The training loss over steps; each point is the mean since the one before."""
+    """Above the loss, each point the mean since the one before; below the accuracy of watched networks, if any."""
+    watched = [name for name in ("smallest", "middle", "largest") if any(f"{name}_pct" in row for row in history)]
+    num_rows = 2 if watched else 1
+    figure = make_subplots(rows=num_rows, cols=1, shared_xaxes=True, vertical_spacing=0.08)
     steps, losses = ([float(entry[name]) for entry in history] for name in ("step", "loss"))
-    figure = go.Figure()
-    figure.add_scatter(x=steps, y=losses, mode="lines+markers", line={"color": BLUE, "width": 2.5}, name="loss")
-    _style(figure, height=320)
-    figure.update_layout(showlegend=False)
-    figure.update_xaxes(title_text="step")
-    figure.update_yaxes(title_text="training loss")
+    line = {"color": GREY, "width": 2}
+    figure.add_scatter(x=steps, y=losses, mode="lines", line=line, name="loss", row=1, col=1)
+    for name, shade in zip(watched, sample_colorscale(SCALE, np.linspace(0.1, 0.9, 3)), strict=False):
+        rows = [row for row in history if f"{name}_pct" in row]
+        figure.add_scatter(
+            x=[row["step"] for row in rows],
+            y=[row[f"{name}_pct"] for row in rows],
+            mode="lines+markers",
+            line={"color": shade, "width": 2},
+            name=name,
+            row=2,
+            col=1,
+        )
+    _style(figure, height=300 + 220 * (num_rows - 1))
+    figure.update_layout(showlegend=bool(watched))
+    figure.update_xaxes(title_text="step", row=num_rows, col=1)
+    figure.update_yaxes(title_text="training loss", row=1, col=1)
+    if watched:
+        figure.update_yaxes(title_text="accuracy (%)", row=2, col=1)
     return figure
 
 

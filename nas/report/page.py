@@ -229,7 +229,10 @@ def _training(inputs: Inputs, page: _Page) -> str:
     rows = [(name, f"{values['validation_pct']:.2f}", f"{values['test_pct']:.2f}") for name, values in accuracy.items()]
     table = _rows(("network", "accuracy, validation %", "accuracy, test %"), rows, name_first=True) if rows else ""
     seconds = f"Trained in {supernet['seconds']:.0f} s. " if supernet.get("seconds") else ""
-    text = f"<p>{seconds}Each point is a mean since the one before, for the largest network.</p>"
+    text = (
+        f"<p>{seconds}Loss: each point is a mean since the one before, for the largest network. Accuracy: of some "
+        "validation images, with the averaged weights.</p>"
+    )
     history = supernet.get("history") or []
     chart = page.chart("training", figures.training_figure(history)) if history else _missing("No history was kept.")
     return _section("Training", f"{text}{chart}{table}")

@@ -71,6 +71,10 @@ def train_supernet(
         supernet = Supernet(space, device=device())
         strategy = get_strategy(options, space)
         start_as_identity(supernet)
+        if options.init:
+            from nas.training.pretrained import initialise
+
+            initialise(supernet, options.init)
         num_finished = finished_epochs(folder, about, options)
         if num_finished == options.num_epochs:
             supernet.load(folder / WEIGHTS)

@@ -9,6 +9,15 @@ WITHOUT_INFLUENCE = ("num_epochs", "num_workers", "checkpoint_steps", "num_watch
 """Options that may change between a run and its continuation."""
 
 
+CHOICES = {
+    "mixed_precision": ("no", "bf16"),
+    "tracker": ("", "tensorboard", "mlflow"),
+    "divergence": ("kl", "alpha"),
+    "soft_targets": ("largest", "larger"),
+}
+"""Values of options that are one of a few names."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions:
     """The recipe. Equal options, space and data give equal weights on one machine with one number of threads."""
@@ -52,6 +61,8 @@ class TrainOptions:
     """Share of the teacher in what the largest network learns, 0 to 1; the labels have the rest."""
     teacher_features: bool = False
     """Learn the teacher's mean features as well as its outputs."""
+    init: str = ""
+    """A trained network of the space to start from: a folder made by `nas export`, or `timm:<name>`."""
     ema_decay: float = 0.99
     """Decay a step of the moving average of the weights, which the finished supernet holds; less in the first steps."""
     flip: bool = True
@@ -96,9 +107,11 @@ class TrainOptions:
         for name in ("label_smoothing", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is not possible; it must be at least 0 and below 1")
-        for name, choices in (("mixed_precision", ("no", "bf16")), ("tracker", ("", "tensorboard", "mlflow"))):
+        for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(f"{name}={getattr(self, name)!r} is not possible; choose one of {list(choices)}")
+        if not 0 <= self.teacher_weight <= 1:
+            raise UserError(f"teacher_weight={self.teacher_weight} is not possible; it must be 0 to 1")
         if not 0 <= self.randaugment <= 30:
             raise UserError(f"randaugment={self.randaugment} is not possible; it must be 0 to 30")
         if not 0 <= self.warmup_pct < 100:

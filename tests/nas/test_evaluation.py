@@ -23,7 +23,7 @@ def test_recalibration_averages_batches_and_changes_nothing_else(tiny_data: Imag
     before = [parameter.clone() for parameter in network.parameters()]
     norm.running_mean += 5
     assert recalibrate(network, tiny_data, num_images=300) is network
-    parts = list(batches(tiny_data.train.images_BCHW[:300], tiny_data))
+    parts = list(batches(tiny_data.calibration_images(300), tiny_data))
     expected = torch.stack([part.mean() for part in parts]).mean()
     assert norm.running_mean.item() == pytest.approx(expected.item(), abs=1e-5)
     assert norm.running_var.item() == pytest.approx(torch.stack([p.var() for p in parts]).mean().item(), rel=1e-4)

@@ -1,0 +1,84 @@
+"""Groups of options that verbs of the command line share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+QUICKSTART = Path("results/quickstart")
+
+Flag = Annotated[bool, Parameter(negative="")]
+Names = Annotated[list[str] | None, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a run lives and what it is about."""
+
+    run: Path = QUICKSTART
+    """Folder of the run; options given before are remembered in it."""
+    config: Path | None = None
+    """YAML file with options under the same names; flags win."""
+    space: str | None = None
+    """Search space: a name of `nas spaces`, or my_package.spaces:phone. [default: hybrid-tiny]"""
+    data: str | None = None
+    """fashion-mnist, cifar10, cifar100, a folder, or my_package.data:load. [default: fashion-mnist]"""
+    num_validation: int | None = None
+    """Images kept from training to judge candidates. [default: a tenth, at most 5,000]"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Options of training."""
+
+    epochs: int | None = None
+    """Passes over the training images; more than before trains on."""
+    strategy: str | None = None
+    """Which sub-networks a step trains: a strategy's name, or my_package.strategies:MyStrategy. [default: sandwich]"""
+    init: str | None = None
+    """Start from a trained network of the space: a folder made by `nas export`, or timm:NAME where the space has it."""
+    tracker: str | None = None
+    """tensorboard or mlflow: where figures of the training go as well."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TargetFlags:
+    """What models are made for."""
+
+    hardware: str | None = None
+    """local (measure this machine), a name of `nas hardware`, or a profile's file. [default: local]"""
+    runtime: str | None = None
+    """What runs the models. [default: onnxruntime]"""
+    threads: int | None = None
+    """Threads one run of a model may use. [default: 1]"""
+    batch: int | None = None
+    """Images a model sees at once. [default: 1]"""
+    budget: str | None = None
+    """Time for measuring, such as 60, 90s or 5m. [default: 60]"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SearchFlags:
+    """Options of the search."""
+
+    objectives: Names = None
+    """Two or more of error_pct, latency_ms, size_bytes, macs, params; with commas. [default: the first three]"""
+    constraints: Names = None
+    """A limit such as 'latency_ms<=2.5'; may be repeated."""
+    num_evaluations: int | None = None
+    """Candidates whose accuracy is measured, in all; more than before searches on. [default: 60]"""
+    searcher: str | None = None
+    """predictor-guided, nsga2, random, or my_package.search:MySearcher. [default: predictor-guided]"""
+    architecture: str | None = None
+    """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
+    num_images: int | None = None
+    """Validation images each candidate is judged on. [default: all]"""
+    seed: int | None = None
+    """Decides every random choice of the search. [default: 0]"""
+    max_models: int | None = None
+    """Models of the front to export and measure. [default: 12]"""
