@@ -108,7 +108,7 @@ def fidelity(
     *,
     run: RunOptions = RunOptions(),
     training: TrainFlags = TrainFlags(),
-    options: FidelityOptions = FidelityOptions(),  # noqa: B008 - it is frozen
+    options: FidelityOptions = FidelityOptions(),
     redo: Annotated[Literal["train", "fidelity"] | None, Parameter()] = None,
 ) -> None:
     """Train networks alone and see how well the accuracy they inherit from the supernet ranks them.

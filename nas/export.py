@@ -12,12 +12,14 @@ from torch import nn
 
 from nas.candidates import Evaluator
 from nas.errors import UserError
+from nas.evaluation import recalibrate
 from nas.onnx_model import export_network
 from nas.quantization import OperatorRange, simulate
+from nas.training.pretrained import TRAINED
 from search_spaces import BlockSpec, Network, build_network
 from search_spaces.precision import Candidate, QuantizationPolicy
 
-FILES = ("model.onnx", "weights.safetensors", "architecture.json", "preprocess.json")
+FILES = ("model.onnx", "weights.safetensors", "architecture.json", "preprocess.json", TRAINED)
 
 
 def export_model(
@@ -32,9 +34,9 @@ def export_model(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     onnx.save(model, part / "model.onnx")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in network.state_dict().items()}, part / "weights.safetensors"
-    )
+    trained = recalibrate(evaluator.supernet.extract(candidate.architecture), data)
+    for name, module in (("weights.safetensors", network), (TRAINED, trained)):
+        save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, part / name)
     description = {
         **candidate.to_json(),
         "blocks": [{**spec.to_json(), "precision": policy[spec.name]} for spec in network.specs],

@@ -73,6 +73,15 @@ class Supernet(nn.Module):
         return self._gather(Network(specs, [self._linked_block(spec) for spec in specs]))
 
     @torch.no_grad()
+    def put(self, architecture: Architecture, network: Network) -> None:
+        """Copy the weights of a network of its own, which is `architecture`, into its slices of the shared ones."""
+        own = self.extract(architecture)
+        own.load_state_dict(network.state_dict())
+        for link in self._links_of(own):
+            assert link.cut is not None, "only slices can be written"
+            link.cut.copy_(link.logical)
+
+    @torch.no_grad()
     def scatter(self, network: Network) -> None:
         """Add a network's gradients to the shared ones and clear them; it comes from `subnet` or `extract`."""
         gradients, targets = [], []

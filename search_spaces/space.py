@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from search_spaces.errors import SpaceError
 from search_spaces.network import BlockSpec, Network, build_network
@@ -149,6 +151,16 @@ class SearchSpace(ABC):
         if architecture.space != self.name:
             raise SpaceError(f"this architecture is of '{architecture.space}', not of '{self.name}'")
         return self.describe(architecture.genotype)
+
+    def point_of(self, model: nn.Module, name: str) -> tuple[Architecture, dict[str, torch.Tensor]]:
+        """The architecture that equals a network of timm's, and its weights under the names they have here.
+
+        Raises:
+            SpaceError: there is none; spaces made of other libraries' blocks override this.
+        """
+        raise SpaceError(
+            f"search space '{self.name}' has no point that equals timm's '{name}'; give the folder of an exported model"
+        )
 
     def build(self, architecture: Architecture) -> Network:
         """A new network with its own freshly initialised weights."""

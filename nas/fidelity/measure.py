@@ -20,6 +20,7 @@ from nas.errors import UserError
 from nas.evaluation import accuracy_pct, recalibrate
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.ranking import Estimate, fidelity_figures, ranked
+from nas.fidelity.reuse import conditions, take_over
 from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
 from nas.fidelity.standalone import Load, discard, train_all
@@ -59,6 +60,12 @@ def measure_fidelity(
     """
     plan = plan_trainings(members, options)
     rows = Rows(folder / CSV, supernet.space)
+    alone = conditions(supernet.space, data, recipe, num_epochs=options.epochs_alone)
+    if options.alone is not None:
+        about = load_fidelity(options.alone)
+        if about is None:
+            raise UserError(f"{options.alone} has no {JSON}; give the folder of a finished `nas fidelity`")
+        take_over(rows, plan, options.alone / CSV, about, alone)
     _train_missing(plan, rows, folder / FOLDER, options, recipe, load, progress)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     inherited = {}
@@ -70,7 +77,7 @@ def measure_fidelity(
     figures = fidelity_figures(frame, seed=options.seed)
     num_standalone_steps = options.epochs_alone * steps_per_epoch(data, recipe)
     budget = training_budget(folder, supernet.space) | {"standalone_steps": num_standalone_steps}
-    content = _about(frame, figures, options) | {"budget": budget}
+    content = _about(frame, figures, options) | {"budget": budget, "alone": alone}
     text = json.dumps(content, indent=1) + "\n"
     replace_text(folder / JSON, text)
     return dict(json.loads(text))

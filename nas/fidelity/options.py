@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter, Token
@@ -49,6 +50,8 @@ class FidelityOptions:
     """Architectures that are trained with all of these seeds, others with the first alone."""
     workers: int | None = None
     """Trainings at a time, of one thread each. [default: the number of cores]"""
+    alone: Path | None = None
+    """Folder of another run whose stand-alone trainings are taken over: of the same space, data and recipe."""
     seed: int = 0
     """Decides which architectures are drawn, and is the first seed of the stand-alone trainings."""
 
@@ -81,4 +84,4 @@ class FidelityOptions:
             )
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"alone": None if self.alone is None else self.alone.name}

@@ -22,6 +22,7 @@ from nas.training.augmentation import mix
 from nas.training.batches import STRATEGY, RawBatch, generator, load_batches, steps_per_epoch
 from nas.training.folder import CHECKPOINT, REPORT, WEIGHTS, check_same, finish, finished_epochs, read_report
 from nas.training.options import TrainOptions
+from nas.training.pretrained import initialise
 from nas.training.state import TrainState, new_state, read_about, restore_state, save_state, start_as_identity
 from nas.training.strategies import Batch, get_strategy
 from nas.training.watch import Tracker, accuracies, glance
@@ -72,8 +73,6 @@ def train_supernet(
         strategy = get_strategy(options, space)
         start_as_identity(supernet)
         if options.init:
-            from nas.training.pretrained import initialise
-
             initialise(supernet, options.init)
         num_finished = finished_epochs(folder, about, options)
         if num_finished == options.num_epochs:

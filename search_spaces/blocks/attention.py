@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, as_linear, to_image, to_tokens
+from search_spaces.blocks.layers import ConvNorm, as_linear, conv_norm_axes, to_image, to_tokens
 
 
 def split_heads(x_BTC: torch.Tensor, num_tokens: int, num_heads: int, head_dim: int) -> torch.Tensor:
@@ -62,6 +62,11 @@ class Attention(Block):
         channels = self.query.in_channels
         halves = (2, channels)
         return {"key_value.weight": (*halves, channels, 1, 1), "key_value.bias": halves}
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        """Channels of the stream; those inside heads stay in their order."""
+        inner = {"query.weight": ("", "stream", "", ""), "key_value.weight": ("", "", "stream", "", "")}
+        return inner | conv_norm_axes("local", "stream") | conv_norm_axes("project", "stream")
 
     def deploy(self) -> nn.Module:
         return DeployedAttention(self)

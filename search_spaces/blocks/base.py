@@ -89,6 +89,14 @@ class Block(nn.Module, ABC):
         """Logical shapes of parameters that pack several things into one axis, by parameter name."""
         return {}
 
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        """For parameters and buffers with channels that may be put in another order, what each logical axis holds.
+
+        `in` and `out` are the channels read and written, `stream` both of a residual block; other names are the block's
+        own, such as `hidden`; "" is an axis that stays as it is. Without an entry nothing of a tensor may move.
+        """
+        return {}
+
     def weight_maps(self) -> dict[str, WeightMap]:
         """For each parameter, how it is cut out of its shared tensor: kernels centrally, all else from the start."""
         packed, maps = self.packed(), {}

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, ConvRelu
+from search_spaces.blocks.layers import ConvNorm, ConvRelu, conv_norm_axes
 
 
 class Conv(Block):
@@ -22,6 +22,9 @@ class Conv(Block):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW + self.pointwise(F.relu(self.depthwise(x_BCHW)))
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return conv_norm_axes("depthwise", "stream") | conv_norm_axes("pointwise", "stream", "stream")
 
     def deploy(self) -> nn.Module:
         return DeployedConv(self.depthwise.folded(), self.pointwise.folded())

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm
+from search_spaces.blocks.layers import ConvNorm, conv_norm_axes
 
 
 class Downsample(Block):
@@ -25,6 +25,9 @@ class Downsample(Block):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.conv(x_BCHW)
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return conv_norm_axes("conv", "out", "in")
 
     def deploy(self) -> nn.Module:
         return self.conv.folded()

@@ -25,6 +25,9 @@ class Head(Block):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.classify(x_BCHW.mean(dim=(2, 3)))
 
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return {"classify.weight": ("", "in")}
+
     def deploy(self) -> nn.Module:
         return DeployedHead(self.classify, self.reads[0].shape)
 

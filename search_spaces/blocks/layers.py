@@ -31,6 +31,12 @@ class ConvNorm(nn.Sequential):
         return as_linear(self.folded())
 
 
+def conv_norm_axes(name: str, out: str, into: str = "") -> dict[str, tuple[str, ...]]:
+    """`Block.channel_axes` of a `ConvNorm` called `name`, given what its output and input channels are."""
+    norms = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.0.weight": (out, into, "", "")} | {f"{name}.1.{tensor}": (out,) for tensor in norms}
+
+
 class ConvRelu(nn.Sequential):
     """A deployed convolution and its ReLU: runtimes fuse the two, and quantize what comes after the ReLU."""
 

@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, to_image, to_tokens
+from search_spaces.blocks.layers import ConvNorm, conv_norm_axes, to_image, to_tokens
 
 
 class Mlp(Block):
@@ -22,6 +22,9 @@ class Mlp(Block):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW + self.reduce(F.relu(self.expand(x_BCHW)))
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return conv_norm_axes("expand", "hidden", "stream") | conv_norm_axes("reduce", "stream", "hidden")
 
     def deploy(self) -> nn.Module:
         return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=False)
@@ -51,6 +54,12 @@ class GatedMlp(Block):
             "expand.1.weight": halves,
             "expand.1.bias": halves,
         }
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        """Gate and value of a hidden channel move together."""
+        expand = conv_norm_axes("expand", "hidden", "stream")
+        packed = {name: ("", *axes) for name, axes in expand.items()}
+        return packed | conv_norm_axes("reduce", "stream", "hidden")
 
     def deploy(self) -> nn.Module:
         return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=True)

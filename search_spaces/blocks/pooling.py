@@ -19,6 +19,9 @@ class Pooling(Block):
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return x_BCHW + self.norm(F.avg_pool2d(x_BCHW, 3, stride=1, padding=1) - x_BCHW)
 
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return dict.fromkeys(("norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"), ("stream",))
+
     def deploy(self) -> nn.Module:
         channels = self.norm.num_features
         mean_C, var_C = self.norm.running_mean, self.norm.running_var

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, ConvRelu
+from search_spaces.blocks.layers import ConvNorm, ConvRelu, conv_norm_axes
 
 
 class Stem(Block):
@@ -28,6 +28,9 @@ class Stem(Block):
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         return self.second(F.relu(self.first(x_BCHW)))
+
+    def channel_axes(self) -> dict[str, tuple[str, ...]]:
+        return conv_norm_axes("first", "hidden") | conv_norm_axes("second", "out", "hidden")
 
     def deploy(self) -> nn.Module:
         return nn.Sequential(ConvRelu(self.first.folded()), self.second.folded())

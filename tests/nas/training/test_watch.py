@@ -48,7 +48,5 @@ def test_a_tracker_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
         raise ImportError("No module named 'mlflow'")
 
     monkeypatch.setattr("accelerate.tracking.MLflowTracker", missing)
-    with pytest.raises(
-        UserError, match="tracker 'mlflow' can't be used .*; pip install mlflow, or leave"
-    ):
+    with pytest.raises(UserError, match="tracker 'mlflow' can't be used .*; pip install mlflow, or leave"):
         Tracker(TrainOptions(tracker="mlflow"), tmp_path)

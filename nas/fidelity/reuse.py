@@ -1,0 +1,57 @@
+"""Stand-alone trainings of another run, taken over where they are of the same space, data and recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.data import ImageData
+from nas.errors import UserError
+from nas.fidelity.rows import Rows, load_rows
+from nas.fidelity.sampling import Training
+from nas.fidelity.standalone import standalone_options
+from nas.training import TrainOptions
+from search_spaces import SearchSpace
+
+VALUES = ("epochs", "standalone_validation_pct", "standalone_test_pct", "seconds")
+"""What a row says of a training."""
+
+
+def conditions(space: SearchSpace, data: ImageData, recipe: TrainOptions, *, num_epochs: int) -> dict[str, Any]:
+    """What accuracies of stand-alone trainings depend on, besides architecture and seed; as JSON."""
+    options = standalone_options(recipe, num_epochs=num_epochs, seed=0).to_json()
+    del options["seed"], options["checkpoint_steps"]
+    return {"space": space.fingerprint, "data": data.fingerprint, "options": options}
+
+
+def take_over(
+    rows: Rows, plan: Sequence[Training], source: Path, about: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """Append the rows of `plan` that `source`, another run's `fidelity.csv`, has and `rows` doesn't.
+
+    Args:
+        about: what the `fidelity.json` beside `source` holds.
+        wanted: `conditions` of the trainings that `plan` asks for.
+
+    Raises:
+        UserError: the other trainings were made under other conditions, or the file is damaged.
+    """
+    found = about.get("alone") or {}
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            other = found.get(name)
+            if isinstance(value, dict) and isinstance(other, dict):
+                name, value, other = next((k, v, other.get(k)) for k, v in value.items() if other.get(k) != v)
+            raise UserError(
+                f"stand-alone trainings in {source.parent} had {name}={other}, here it is {value}; train anew, without "
+                "--alone"
+            )
+    frame = load_rows(source)
+    for training in plan:
+        if (training.member.index, training.seed) in rows.done:
+            continue
+        same = frame["seed"] == training.seed
+        for name, gene in training.member.architecture.genes:
+            same &= frame[name].astype(str) == str(gene)
+        for _, row in frame[same].iterrows():
+            rows.append(training, {name: row[name] for name in VALUES})
+            break
