@@ -24,6 +24,7 @@ from nas.search.searchers import get_searcher
 from nas.supernet import Supernet
 from nas.training.batches import load_batches, steps_per_epoch
 from nas.training.loop import train_step
+from nas.training.options import TrainOptions
 from nas.training.state import new_state
 from nas.training.strategies import get_strategy
 from search_spaces import Architecture, Genotype, SearchSpace
@@ -110,7 +111,7 @@ def estimate_seconds(
     """Rough seconds of each stage, from a training step and an evaluation timed here."""
     supernet = Supernet(space)
     options = train_options(config)
-    train_s = _step_seconds(supernet, data, config) * steps_per_epoch(data, options) * options.num_epochs
+    train_s = step_seconds(supernet, data, options) * steps_per_epoch(data, options) * options.num_epochs
     evaluator = Evaluator(supernet, data, batch_size=config.batch)
     candidate = CandidateSpace(space).uniform(space.middle())
     start_s = time.perf_counter()
@@ -161,9 +162,9 @@ def _profile_seconds(space: SearchSpace, config: RunConfig) -> float:
     return config.budget + EXPORT_S_PER_ROW * num_rows(space)
 
 
-def _step_seconds(supernet: Supernet, data: ImageData, config: RunConfig) -> float:
-    """One training step, the mean of an early and a late one."""
-    options = replace(train_options(config), num_workers=0)
+def step_seconds(supernet: Supernet, data: ImageData, options: TrainOptions) -> float:
+    """Seconds of a training step, timed here: the mean of an early and a late one. Moves the supernet's weights."""
+    options = replace(options, num_workers=0)
     state = new_state(supernet, get_strategy(options, supernet.space), options)
     num_steps = options.num_epochs * steps_per_epoch(data, options)
     shards = range(options.num_shards)

@@ -1,0 +1,74 @@
+"""Strategies of training at equal wall time: accuracy, fidelity, speed. Resumable; a run folder and a row a strategy.
+
+    python -m tests.benchmarks.compare_strategies --config OPTIONS.yaml --alone RUN --minutes 5 --output FOLDER
+
+`--alone` is the folder of a finished `nas fidelity`, whose stand-alone trainings all strategies are ranked by. A strategy
+is trained for as many epochs as fit into the time by a few steps timed before; `seconds` says what it really took.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+from cyclopts import Parameter, run
+from rich.console import Console
+
+from nas.config import load_options, merge_options
+from nas.fidelity.measure import load_fidelity
+from nas.fidelity.options import FidelityOptions
+from nas.preview import step_seconds
+from nas.run import Run
+from nas.supernet import Supernet
+from nas.training.batches import steps_per_epoch
+
+LABELLED = ("sandwich", "multi-architecture", "progressive-shrinking", "single-path", "fair", "conflict-free")
+"""Those that need neither a teacher nor a head fitted afterwards."""
+FIGURES = ("kendall", "kendall_in_bands", "gap_pct", "gap_smallest_pct", "gap_largest_pct", "top5_regret_pct")
+
+
+def compare(
+    *,
+    config: Path,
+    alone: Path,
+    output: Path,
+    minutes: float = 5.0,
+    strategies: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = LABELLED,
+) -> None:
+    """Train with each strategy for `minutes`, rank by the trainings in `alone`, and write `strategies.csv`."""
+    rows = [row_of(strategy, config=config, alone=alone, output=output, minutes=minutes) for strategy in strategies]
+    frame = pd.DataFrame(rows).sort_values("gap_pct", ignore_index=True)
+    frame.to_csv(output / "strategies.csv", index=False)
+    Console(width=200).print(frame.round(3).to_string())
+
+
+def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: float) -> dict[str, object]:
+    """One strategy's figures; test accuracies in %."""
+    folder = output / strategy
+    values = load_options(config)
+    values["training"] = {**values.get("training", {}), "strategy": strategy}
+    if (folder / "config.yaml").exists():
+        values["epochs"] = load_options(folder / "config.yaml")["epochs"]
+    else:
+        values["epochs"] = fitting_epochs(Run(folder, merge_options(values)), minutes)
+    opened = Run(folder, merge_options(values))
+    about = load_fidelity(alone)
+    assert about is not None, f"{alone} is no folder of a finished `nas fidelity`"
+    options = {name: value for name, value in about["options"].items() if name not in ("alone", "workers")}
+    found = opened.fidelity(FidelityOptions(**options, alone=alone))
+    report = json.loads((folder / "supernet.json").read_text())
+    steps = report["history"][-1]["step"]
+    accuracy = {f"{name}_test_pct": values["test_pct"] for name, values in report["accuracy"].items()}
+    figures = {name: found["figures"][name]["value"] for name in FIGURES}
+    speed = {"epochs": values["epochs"], "steps": steps, "seconds": report["seconds"]}
+    return {"strategy": strategy} | speed | {"steps_a_second": steps / report["seconds"]} | accuracy | figures
+
+
+def fitting_epochs(opened: Run, minutes: float) -> int:
+    """Epochs that take about so long, at least one."""
+    seconds = step_seconds(Supernet(opened.space), opened.data, opened.train_options)
+    return max(1, round(60 * minutes / (seconds * steps_per_epoch(opened.data, opened.train_options))))
+
+
+if __name__ == "__main__":
+    run(compare)
