@@ -5,9 +5,6 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from nas.errors import UserError
-from search_spaces import unknown_name
-
 MAX_IMPORTANCE = 5.0
 """Importance ratios are clipped to this for the sake of stability (Wang et al. 2021)."""
 
@@ -34,13 +31,7 @@ DIVERGENCES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "kl": F.cross_entropy,  # KL(p, q) but for the teacher's entropy, which has no gradient
     "alpha": alpha_divergence,
 }
-
-
-def get_divergence(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """A loss of logits (B, K) towards probabilities (B, K); UserError when there is none of that name."""
-    if name not in DIVERGENCES:
-        raise UserError(unknown_name("divergence", name, DIVERGENCES))
-    return DIVERGENCES[name]
+"""Losses of logits (B, K) towards a teacher's probabilities (B, K), by the name they have among the options."""
 
 
 def feature_distance(found_BD: torch.Tensor, wanted_BD: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.compare_strategies --config OPTIONS.yaml --alone RUN --minutes 5 --output FOLDER
 
-`--alone` is the folder of a finished `nas fidelity`, whose stand-alone trainings all strategies are ranked by. A strategy
-is trained for as many epochs as fit into the time by a few steps timed before; `seconds` says what it really took.
+`--alone` is the folder of a finished `nas fidelity`, whose stand-alone trainings all strategies are ranked by. A
+strategy is trained for as many epochs as fit into the time by a few steps timed before; `seconds` is what it took.
 """
 
 import json

@@ -7,7 +7,7 @@ from nas.errors import UserError
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Strategy
-from nas.training.strategies.students import check_options, distil, random_share
+from nas.training.strategies.students import distil, random_share
 from search_spaces import Architecture, Choice, SearchSpace
 from search_spaces.space import GeneValue
 
@@ -22,7 +22,6 @@ class ConflictFree(Strategy):
 
     def __init__(self, options: TrainOptions, space: SearchSpace):
         super().__init__(options, space)
-        check_options(options)
         if not any(_with_attention(choice) and _without_attention(choice) for choice in space.choices):
             raise UserError(
                 f"strategy conflict-free needs genes that choose between attention and something else; {space.name} "

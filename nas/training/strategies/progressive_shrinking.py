@@ -6,7 +6,7 @@ import torch
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Strategy
-from nas.training.strategies.students import check_options, distil, random_share
+from nas.training.strategies.students import distil, random_share
 from search_spaces import Architecture, SearchSpace
 
 ORDER = ("depth", "width")
@@ -23,7 +23,6 @@ class ProgressiveShrinking(Strategy):
 
     def __init__(self, options: TrainOptions, space: SearchSpace):
         super().__init__(options, space)
-        check_options(options)
         ranks = [_rank(choice.name) for choice in space.choices if len(choice.values) > 1]
         self._phases = sorted(set(ranks))
 

@@ -4,10 +4,8 @@ import numpy as np
 import torch
 
 from nas.supernet import Supernet
-from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Strategy
-from nas.training.strategies.students import check_options, distil, sandwich_students
-from search_spaces import SearchSpace
+from nas.training.strategies.students import distil, sandwich_students
 
 
 class Sandwich(Strategy):
@@ -15,10 +13,6 @@ class Sandwich(Strategy):
 
     The distillation is in place: the largest network's outputs of the same step, without gradient.
     """
-
-    def __init__(self, options: TrainOptions, space: SearchSpace):
-        super().__init__(options, space)
-        check_options(options)
 
     def step(self, supernet: Supernet, batch: Batch, *, done: float, rng: np.random.Generator) -> torch.Tensor:
         largest = self.forward(supernet, self.space.largest(), batch.x_BCHW)

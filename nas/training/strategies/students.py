@@ -5,22 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from nas.errors import UserError
 from nas.supernet import Supernet
-from nas.training.distillation import get_divergence
+from nas.training.distillation import DIVERGENCES
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Passed, Strategy
-from search_spaces import Architecture, SearchSpace, unknown_name
+from search_spaces import Architecture, SearchSpace
 from search_spaces.cost import network_cost
-
-SOFT_TARGETS = ("largest", "larger")
-
-
-def check_options(options: TrainOptions) -> None:
-    """UserError when what students should learn from has no meaning."""
-    get_divergence(options.divergence)
-    if options.soft_targets not in SOFT_TARGETS:
-        raise UserError(unknown_name("choice of soft_targets", options.soft_targets, SOFT_TARGETS))
 
 
 def random_share(options: TrainOptions, num_images: int) -> int:
@@ -45,7 +35,7 @@ def distil(
     rng: np.random.Generator,
 ) -> None:
     """Each student learns, on its first images, the outputs of the largest network or of a random larger one."""
-    divergence, space = get_divergence(strategy.options.divergence), strategy.space
+    divergence, space = DIVERGENCES[strategy.options.divergence], strategy.space
     soft_BK = largest.logits_BK.detach().softmax(dim=1)
     if strategy.options.soft_targets == "largest":
         for architecture, num_seen in students:

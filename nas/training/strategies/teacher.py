@@ -6,13 +6,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from nas.errors import UserError
 from nas.supernet import Supernet
 from nas.training.distillation import feature_distance
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Passed, Strategy
 from nas.training.strategies.stages import LeadingLinear, Stages
-from nas.training.strategies.students import check_options, distil, sandwich_students
+from nas.training.strategies.students import distil, sandwich_students
 from nas.training.strategies.teachers import check_logits, load_teacher, pooled_features, probe
 from search_spaces import SearchSpace
 
@@ -27,9 +26,6 @@ class Teacher(Strategy):
 
     def __init__(self, options: TrainOptions, space: SearchSpace):
         super().__init__(options, space)
-        check_options(options)
-        if not 0 <= options.teacher_weight <= 1:
-            raise UserError(f"teacher_weight={options.teacher_weight} is not possible; it must be 0 to 1")
         self._teacher = load_teacher(options, space)
         check_logits(self._teacher, options, space)
         if options.teacher_features:
