@@ -27,7 +27,8 @@ def sort_channels(network: Network) -> Network:
     """A copy with equal outputs whose channels are sorted by the L1 norm of their weights, most important first.
 
     As in Once-for-All (Cai et al. 2020). Channels of the stream are sorted alike in all blocks that read or write them,
-    hidden channels of a block on their own. `Block.channel_axes` says which channels may be sorted.
+    hidden channels of a block on their own. `Block.channel_axes` says which channels may be sorted; a stream stays in
+    order where one of its blocks says nothing.
     """
     network = copy.deepcopy(network)
     for uses in _groups(network).values():
@@ -44,17 +45,27 @@ def _norms(use: _Use) -> torch.Tensor:
 
 
 def _groups(network: Network) -> dict[str, list[_Use]]:
-    """Uses of every group of channels; a residual block goes on with the group that it reads."""
+    """Uses of every group of channels that may be sorted; a residual block goes on with the group that it reads.
+
+    Channels of a stream stay where a block that reads or writes them doesn't declare them, or has several streams.
+    """
     groups: dict[str, list[_Use]] = defaultdict(list)
-    current = "images"
+    fixed: set[str] = set()
+    current: dict[str, str] = {}
     for spec, block in zip(network.specs, network.blocks, strict=True):
         assert isinstance(block, Block), "this network is deployed; sort its channels before"
-        written = current if spec.writes == spec.reads else spec.name
-        named = {"in": current, "out": written, "stream": current}
-        for axis_name, use in _uses(block):
+        read = [current.get(port.stream, "images") for port in spec.reads]
+        written = read if spec.writes == spec.reads else [f"{spec.name}:{port.stream}" for port in spec.writes]
+        named = {"in": read[0], "out": written[0], "stream": read[0]}
+        uses = list(_uses(block))
+        declared = {named[axis_name] for axis_name, _ in uses if axis_name in named}
+        for ports in (read, written):
+            if len(ports) > 1 or ports[0] not in declared:
+                fixed.update(ports)
+        for axis_name, use in uses:
             groups[named.get(axis_name, f"{spec.name}/{axis_name}")].append(use)
-        current = written
-    return groups
+        current.update(zip((port.stream for port in spec.writes), written, strict=True))
+    return {name: uses for name, uses in groups.items() if name not in fixed and any(use.counts for use in uses)}
 
 
 def _uses(block: Block) -> Iterator[tuple[str, _Use]]:

@@ -1,5 +1,6 @@
 """A supernet started from a trained network holds it, and its leading slices hold its most important channels."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from nas.candidates import Evaluator
 from nas.data import ImageData
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, recalibrate
+from nas.evaluation import accuracy_pct, normalize, recalibrate
 from nas.export import export_model
 from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet
@@ -25,7 +26,7 @@ SPACE = small_space()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_data: ImageData) -> Path:
-    """An export of the largest network, trained alone; important channels come last."""
+    """An export of the largest network, trained alone."""
     parent = tmp_path_factory.mktemp("largest")
     alone = FixedSpace(SPACE, SPACE.largest())
     options = TrainOptions(num_epochs=8, batch_size=64, strategy="single-path", learning_rate=3e-3)
@@ -37,8 +38,45 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_data: ImageData) -> Pa
 def test_the_network_itself_comes_back(folder: Path, tiny_data: ImageData) -> None:
     supernet = Supernet(SPACE)
     assert initialise(supernet, str(folder)) == SPACE.largest()
-    found = accuracy_pct(recalibrate(supernet.extract(SPACE.largest()), tiny_data), tiny_data.test, tiny_data)
-    assert found > 60  # chance is 25
+    found = recalibrate(supernet.extract(SPACE.largest()), tiny_data)
+    assert accuracy_pct(found, tiny_data.test, tiny_data) > 60  # chance is 25
+    x_BCHW = normalize(tiny_data.test.images_BCHW, tiny_data)
+    with torch.no_grad():
+        torch.testing.assert_close(found(x_BCHW), trained_network(folder).eval()(x_BCHW), rtol=1e-5, atol=1e-5)
+
+
+def test_small_network_hidden_in_the_last_channels_of_a_wide_one_is_found(tmp_path: Path, tiny_data: ImageData) -> None:
+    options = TrainOptions(num_epochs=8, batch_size=64, strategy="single-path", learning_rate=3e-3, num_watched=0)
+    alone = train_supernet(FixedSpace(SPACE, SPACE.smallest()), tiny_data, tmp_path / "run", options=options)
+    small = recalibrate(alone.extract(SPACE.smallest()), tiny_data)
+    wide = SPACE.architecture(SPACE.smallest().genotype | {"stage1.width": 16, "stage2.width": 24})
+    hiding = Supernet(SPACE)
+    hiding.flat.mul_(1e-3)
+    hiding.put(SPACE.smallest(), small)
+    hidden = reverse_channels(recalibrate(hiding.extract(wide), tiny_data))
+    (tmp_path / "architecture.json").write_text(json.dumps({"architecture": wide.to_json()}))
+    save_file(hidden.state_dict(), tmp_path / TRAINED)
+
+    sorted_, plain = Supernet(SPACE), Supernet(SPACE)
+    assert initialise(sorted_, str(tmp_path)) == wide
+    plain.put(wide, hidden)
+    found, missed = (recalibrate(each.extract(SPACE.smallest()), tiny_data) for each in (sorted_, plain))
+    x_BCHW = normalize(tiny_data.test.images_BCHW, tiny_data)
+    with torch.no_grad():
+        torch.testing.assert_close(found(x_BCHW), small(x_BCHW), rtol=1e-4, atol=1e-4)
+    assert accuracy_pct(found, tiny_data.test, tiny_data) > accuracy_pct(missed, tiny_data.test, tiny_data) + 20
+
+
+@torch.no_grad()
+def reverse_channels(network: Network) -> Network:
+    """The network with all channels that may move in reverse order, which leaves its outputs as they are."""
+    for block in network.blocks:
+        tensors = dict(block.named_parameters()) | dict(block.named_buffers())
+        for name, axes in block.channel_axes().items():
+            parameter = name.replace("running_mean", "weight").replace("running_var", "weight")
+            logical = tensors[name].detach().view(block.weight_maps()[parameter].logical)
+            logical.copy_(logical.flip([axis for axis, group in enumerate(axes) if group]))
+    return network
 
 
 def test_small_networks_keep_more_of_it_when_channels_are_sorted(folder: Path) -> None:
