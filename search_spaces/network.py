@@ -109,9 +109,7 @@ def run_block(spec: BlockSpec, block: nn.Module, streams: dict[str, torch.Tensor
     outs = out if isinstance(out, tuple) else (out,)
     if drop_path and spec.writes == spec.reads:
         kept = F.dropout(torch.ones(len(ins[0]), device=ins[0].device), drop_path)
-        outs = tuple(
-            a + (b - a) * kept.view(-1, *[1] * (a.ndim - 1)).to(b.dtype) for a, b in zip(ins, outs, strict=True)
-        )
+        outs = tuple(a + (b - a) * _along(kept, b) for a, b in zip(ins, outs, strict=True))
     streams.update(zip((port.stream for port in spec.writes), outs, strict=True))
 
 

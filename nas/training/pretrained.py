@@ -60,9 +60,10 @@ def _load_timm(space: SearchSpace, name: str) -> tuple[Architecture, dict[str, t
 
     if not timm.is_model(name):
         raise UserError(f"timm has no network '{name}'; timm.list_models() names those it has")
-    space.point_of(timm.create_model(name, num_classes=space.num_classes), name)  # before anything is downloaded
+    shape = {"num_classes": space.num_classes, "in_chans": space.num_channels}
+    space.point_of(timm.create_model(name, **shape), name)  # before anything is downloaded
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=space.num_classes)
+        model = timm.create_model(name, pretrained=True, **shape)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"weights of timm's '{name}' can't be had ({reason}); download them first") from None
