@@ -58,7 +58,7 @@ class TargetFlags:
     batch: int | None = None
     """Images a model sees at once. [default: 1]"""
     budget: str | None = None
-    """Time for measuring, such as 60, 90s or 5m. [default: 60]"""
+    """Time for measuring, such as 60, 90s or 5m. [default: 40]"""
 
 
 @Parameter(name="*")
@@ -71,7 +71,7 @@ class SearchFlags:
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     num_evaluations: int | None = None
-    """Candidates whose accuracy is measured, in all; more than before searches on. [default: 60]"""
+    """Candidates whose accuracy is measured, in all; more than before searches on. [default: 50]"""
     searcher: str | None = None
     """predictor-guided, nsga2, random, or my_package.search:MySearcher. [default: predictor-guided]"""
     architecture: str | None = None
@@ -81,4 +81,4 @@ class SearchFlags:
     seed: int | None = None
     """Decides every random choice of the search. [default: 0]"""
     max_models: int | None = None
-    """Models of the front to export and measure. [default: 12]"""
+    """Models of the front to export and measure. [default: 10]"""

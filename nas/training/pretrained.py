@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -60,7 +61,7 @@ def _load_timm(space: SearchSpace, name: str) -> tuple[Architecture, dict[str, t
 
     if not timm.is_model(name):
         raise UserError(f"timm has no network '{name}'; timm.list_models() names those it has")
-    shape = {"num_classes": space.num_classes, "in_chans": space.num_channels}
+    shape: dict[str, Any] = {"num_classes": space.num_classes, "in_chans": space.num_channels}
     space.point_of(timm.create_model(name, **shape), name)  # before anything is downloaded
     try:
         model = timm.create_model(name, pretrained=True, **shape)
