@@ -120,7 +120,7 @@ def train_step(state: TrainState, data: ImageData, options: TrainOptions, batche
         sum_over_all(tensor)
         tensor /= options.num_shards
     loss, norm = losses.item(), supernet.flat_grad.norm().item()
-    if not (np.isfinite(loss) and np.isfinite(norm)):
+    if not (np.isfinite(loss) and np.isfinite(norm) and all(grad.isfinite().all() for grad in head_grads)):
         return None
     if options.max_grad_norm and norm > options.max_grad_norm:
         supernet.flat_grad *= options.max_grad_norm / norm
@@ -164,8 +164,8 @@ class _Loop:
         steps = range(state.step, self._num_steps)
         batches = load_batches(self._data, options, num_views=state.strategy.num_views, shards=shards, steps=steps)
         tracker = Tracker(options, self._folder)
-        start_s = self._since_s = time.monotonic() - state.seconds
         self._since_s = time.monotonic()
+        start_s = self._since_s - state.seconds
         self._report()
         num_skipped_in_a_row = 0
         for raws in self._timed(batches):
