@@ -17,6 +17,9 @@ from nas.progress import Progress
 Arrays = tuple[np.ndarray, np.ndarray]
 """uint8 images [B, C, H, W] and integer labels [B]."""
 
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow's readers raise on damaged files."""
+
 _CHUNK = 256
 """Images a thread takes at once, to keep the cost of handing out work small."""
 
@@ -44,8 +47,7 @@ def decode_images(
                 out_BCHW[index] = fit_image(
                     image, image_size=image_size, num_channels=num_channels, content_size=content_size
                 )
-        # What Pillow's readers raise on damaged files.
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        except DAMAGED as error:
             reason = " ".join(str(error).split())
             raise UserError(f"cannot read the image {name_of(index)}: {reason}; replace or remove it") from error
         return grey

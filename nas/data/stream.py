@@ -13,18 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from nas.data.dataset import NUM_STATISTICS_IMAGES, ImageData, Images, Split, evenly_spaced
-from nas.data.decode import allocate, counted
+from nas.data.decode import DAMAGED, allocate, counted
 from nas.data.splits import Cut, cut_splits
 from nas.data.stream_source import EncodedData, EncodedImages, decode_part
 from nas.errors import UserError
 from nas.preprocess import GREY_MODES, fit_image
 from nas.progress import Progress
 
-MAX_DAMAGED_IN_A_ROW = 10
+MAXDAMAGED_IN_A_ROW = 10
 """Unreadable images in a row at which reading stops."""
-
-# What Pillow's readers raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,12 +81,12 @@ class StreamedSplit:
     def _first_readable(self, index: int) -> tuple[int, np.ndarray, list[str]]:
         """Index and pixels of the first image from `index` on that can be decoded, and names of those before it."""
         names: list[str] = []
-        for offset in range(min(MAX_DAMAGED_IN_A_ROW, len(self))):
+        for offset in range(min(MAXDAMAGED_IN_A_ROW, len(self))):
             used = (index + offset) % len(self)
             place = int(self.indices_B[used])
             try:
                 return used, self._decode(place), names
-            except _DAMAGED as error:
+            except DAMAGED as error:
                 names.append(self.images.name(place))
                 reason = " ".join(str(error).split())
         raise UserError(
@@ -172,6 +169,6 @@ def _num_channels(images: EncodedImages, indices_B: np.ndarray) -> int:
             with Image.open(io.BytesIO(images.encoded(index))) as image:
                 if image.mode not in GREY_MODES:
                     return 3
-        except _DAMAGED:
+        except DAMAGED:
             continue  # reading replaces and names it
     return 1
