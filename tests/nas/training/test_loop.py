@@ -1,7 +1,6 @@
 """A run can be killed anywhere and gives the same weights; what doesn't fit is refused in one line."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +16,6 @@ from nas.training import state as state_module
 from nas.training.loop import learning_rates
 from nas.training.state import start_as_identity
 from tests.nas.training.runs import OPTIONS, StopAt, StoppedError, small_space
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small for threads, which only wait for each other on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

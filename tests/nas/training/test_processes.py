@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +16,6 @@ from nas.training import train_supernet
 from tests.nas.training.launched import TWO_SHARDS, gradient
 from tests.nas.training.runs import small_space
 from tests.tiny_data import load
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def launch(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,5 @@
 """What a run does when a loss is not finite, an image is damaged, or a gradient is too long."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,14 +35,6 @@ class SometimesNan(SinglePath):
 
 class AlwaysNan(SometimesNan):
     bad = range(8, 10**6)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def first_step(data: ImageData, options: TrainOptions) -> TrainState:

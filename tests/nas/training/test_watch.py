@@ -1,6 +1,5 @@
 """What is seen of a supernet while it trains."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +14,6 @@ from nas.training import train_supernet
 from nas.training.options import TrainOptions
 from nas.training.watch import Tracker, accuracies, glance
 from tests.nas.training.runs import OPTIONS, small_space
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_glance_judges_the_given_weights_and_leaves_the_supernet_as_it_is(tiny_data: ImageData) -> None:
