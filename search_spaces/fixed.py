@@ -13,10 +13,10 @@ class FixedSpace(SearchSpace):
         self.name, self.image_size = space.name, space.image_size
         self.num_channels, self.num_classes = space.num_channels, space.num_classes
         self.choices = tuple(Choice(name=name, values=(value,)) for name, value in architecture.genes)
-        self._space, self._blocks = space, space.blocks(architecture)
+        self.whole, self._blocks = space, space.blocks(architecture)
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        return self._space.canonical(genotype)
+        return self.whole.canonical(genotype)
 
     def describe(self, genotype: Genotype) -> tuple[BlockSpec, ...]:
         return self._blocks

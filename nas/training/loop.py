@@ -15,7 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import normalize
-from nas.processes import device, is_main, own_shards, sum_over_all, wait_for_all
+from nas.processes import is_main, own_shards, sum_over_all, wait_for_all
 from nas.progress import Progress
 from nas.supernet import Supernet
 from nas.training.augmentation import mix
@@ -23,7 +23,7 @@ from nas.training.batches import STRATEGY, RawBatch, generator, load_batches, st
 from nas.training.folder import CHECKPOINT, REPORT, WEIGHTS, check_same, finish, finished_epochs, read_report
 from nas.training.options import TrainOptions
 from nas.training.pretrained import initialise
-from nas.training.state import TrainState, new_state, read_about, restore_state, save_state, start_as_identity
+from nas.training.state import TrainState, new_state, new_supernet, read_about, restore_state, save_state
 from nas.training.strategies import Batch, get_strategy
 from nas.training.watch import Tracker, accuracies, glance
 from search_spaces import SearchSpace
@@ -69,9 +69,8 @@ def train_supernet(
     }
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        supernet = Supernet(space, device=device())
+        supernet = new_supernet(space)
         strategy = get_strategy(options, space)
-        start_as_identity(supernet)
         if options.init:
             initialise(supernet, options.init)
         num_finished = finished_epochs(folder, about, options)

@@ -10,11 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from nas.errors import UserError
+from nas.processes import device
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
 from nas.training.strategies import Strategy
 from search_spaces import SearchSpace
 from search_spaces.blocks import block_class
+from search_spaces.fixed import FixedSpace
 
 BETAS = (0.9, 0.99)
 """AdamW's; the second is below the usual 0.999 because a run may have only some hundred steps."""
@@ -92,11 +94,20 @@ def _groups(supernet: Supernet, heads: list[torch.nn.Parameter], options: TrainO
 
 
 @torch.no_grad()
-def start_as_identity(supernet: Supernet) -> None:
-    """Set the closing scales to zero: a block that few sub-networks have trained yet then disturbs none of them."""
-    for spec in supernet.space.block_specs():
+def new_supernet(space: SearchSpace) -> Supernet:
+    """Random weights by torch's seed; a network alone has those that the supernet of its whole space would lend it.
+
+    Closing scales are zero: a block that few sub-networks have trained yet then disturbs none of them.
+    """
+    if isinstance(space, FixedSpace):
+        whole, supernet = new_supernet(space.whole), Supernet(space, device=device())
+        supernet.put(space.largest(), whole.extract(space.largest()))
+        return supernet
+    supernet = Supernet(space, device=device())
+    for spec in space.block_specs():
         if name := block_class(spec.kind).closing_scale:
-            supernet.shared[f"{spec.weight_key}/{name}"].zero_()
+            supernet.shared[f"{spec.weight_key}/{name}"].detach().zero_()
+    return supernet
 
 
 def unscaled_keys(space: SearchSpace) -> set[str]:

@@ -10,11 +10,11 @@ import torch
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import accuracy_pct, recalibrate
-from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet
 from nas.training import state as state_module
 from nas.training.loop import learning_rates
-from nas.training.state import start_as_identity
+from nas.training.state import new_supernet
+from search_spaces.fixed import FixedSpace
 from tests.nas.training.runs import OPTIONS, StopAt, StoppedError, small_space
 
 
@@ -174,10 +174,18 @@ def test_impossible_options_are_refused(
 
 
 def test_training_starts_from_blocks_that_change_nothing() -> None:
-    supernet = Supernet(small_space())
-    start_as_identity(supernet)
+    supernet = new_supernet(small_space())
     images_BCHW = torch.rand(2, 1, 32, 32)
     network = supernet.subnet(small_space().largest())
     features_BCHW = network.blocks[0](images_BCHW)
     for block in list(network.blocks)[1:5]:
         assert torch.equal(block(features_BCHW), features_BCHW)
+
+
+def test_network_alone_starts_from_the_weights_that_the_supernet_of_its_space_lends_it() -> None:
+    space, lent = small_space(), []
+    for start in (space, FixedSpace(space, space.smallest())):
+        torch.manual_seed(7)
+        lent.append(new_supernet(start).extract(space.smallest()))
+    for ours, theirs in zip(lent[0].parameters(), lent[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
