@@ -2,18 +2,13 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-import nas
 from hardware_profiles.device import describe_device
 from nas.data import ImageData
 from nas.errors import UserError
@@ -25,6 +20,7 @@ from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
 from nas.fidelity.standalone import Load, discard, train_all
 from nas.progress import Progress, no_progress
+from nas.provenance import provenance
 from nas.results import replace_text
 from nas.supernet import Supernet
 from nas.training import TrainOptions
@@ -159,18 +155,4 @@ def _about(frame: pd.DataFrame, figures: dict[str, Estimate], options: FidelityO
         "seeds": sorted({int(seed) for seed in frame["seed"]}),
         "ranked_by": "test accuracy; of architectures trained with several seeds, the first seed's",
         "options": options.to_json(),
-        "versions": {name: version(name) for name in ("torch", "scipy")} | {"hybridnas": nas.__version__},
-        "device": asdict(describe_device()),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that the package runs from, marked when files differ from it; None when installed."""
-    root = Path(nas.__file__).parents[1]
-    if not (root / ".git").exists() or shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    } | provenance(("torch", "scipy"))
