@@ -76,6 +76,7 @@ def finetune_network(
         UserError: several steps in a row have no finite loss, or the checkpoint is of another training.
     """
     network = copy.deepcopy(evaluator.deployed(candidate.architecture)[0])
+    network.requires_grad_(True)  # folding makes biases that have no gradient
     teacher, _ = evaluator.deployed(evaluator.supernet.space.largest())
     training = _Training(evaluator, candidate, network, teacher, recipe)
     about = {"candidate": candidate.to_json(), "data": evaluator.data.fingerprint, "recipe": recipe.to_json()}
@@ -84,7 +85,7 @@ def finetune_network(
         for epoch in range(len(history), recipe.num_epochs):
             history.append(training.epoch(epoch, progress))
             save_checkpoint(checkpoint, network, training.optimizer, about, history)
-    return Finetuned(network=network, ranges=evaluator.ranges(network), history=history)
+    return Finetuned(network=network, ranges=training.ranges(), history=history)
 
 
 class _Training:
@@ -102,9 +103,20 @@ class _Training:
         )
         self._schedule = learning_rates(self.optimizer, self._num_steps, recipe)
 
+    def ranges(self) -> Ranges:
+        """Of the weights as they are; UserError when training has made them useless."""
+        try:
+            return self._evaluator.ranges(self._network)
+        except UserError as error:
+            if not self.optimizer.state:
+                raise
+            raise UserError(
+                f"finetuning diverged at learning rate {self._recipe.learning_rate:g} ({error}); lower it"
+            ) from None
+
     def epoch(self, epoch: int, progress: Callable[[int, int, str], None]) -> dict[str, float]:
         """Train one epoch; its row of the history."""
-        ranges = self._evaluator.ranges(self._network)
+        ranges = self.ranges()
         steps = range(epoch * self._num_epoch_steps, (epoch + 1) * self._num_epoch_steps)
         batches = load_batches(self._evaluator.data, self._recipe, num_views=1, shards=range(1), steps=steps)
         losses: list[float] = []

@@ -56,7 +56,7 @@ def with_unit(value: float, name: str) -> str:
 
 
 def values_of(row: pd.Series) -> dict[str, str]:
-    """The quantities of a candidate with their units: measured on the latest file where that was done, else searched."""
+    """The quantities of a candidate with their units: measured on the latest file there is, else as searched."""
     shown = {}
     for name in (name for name in QUANTITIES if name in row.index):
         known = [float(row.get(column, math.nan)) for column in (f"finetuned_{name}", f"measured_{name}", name)]
