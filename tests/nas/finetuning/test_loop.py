@@ -31,7 +31,7 @@ RECIPE = finetune_recipe(TrainOptions(batch_size=48), FinetuneOptions(epochs=2, 
 INT8 = CandidateSpace(SPACE).uniform(SPACE.middle(), "int8")
 
 
-class Interrupt(Exception):
+class InterruptError(Exception):
     """Stands for a kill."""
 
 
@@ -52,9 +52,7 @@ def test_gradients_pass_straight_through_to_every_weight(precision: str) -> None
     network.requires_grad_(True)
     labels_B = torch.arange(len(x_BCHW)) % 4
     simulated = simulate(network, uniform_policy(SPECS, precision), ranges)
-    for exact, found in zip(
-        gradients(network, x_BCHW, labels_B), gradients(simulated, x_BCHW, labels_B), strict=True
-    ):
+    for exact, found in zip(gradients(network, x_BCHW, labels_B), gradients(simulated, x_BCHW, labels_B), strict=True):
         assert found.shape == exact.shape
         if exact.norm() > 1e-6:  # a key's bias has none: softmax doesn't see it
             assert F.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.95
@@ -101,7 +99,7 @@ def test_onnx_runtime_computes_what_was_trained(
 def interrupted_at(step: int) -> Any:
     def progress(done: int, total: int, message: str) -> None:
         if done == step:
-            raise Interrupt
+            raise InterruptError
 
     return progress
 
@@ -112,11 +110,9 @@ def same_weights(first: Network, second: Network) -> bool:
 
 
 @pytest.mark.parametrize("step", [3, 10, 14])
-def test_an_interrupted_training_continues_to_the_same_weights(
-    step: int, evaluator: Evaluator, tmp_path: Path
-) -> None:
+def test_an_interrupted_training_continues_to_the_same_weights(step: int, evaluator: Evaluator, tmp_path: Path) -> None:
     undisturbed = finetune_network(evaluator, INT8, recipe=RECIPE, checkpoint=tmp_path / "a")
-    with pytest.raises(Interrupt):
+    with pytest.raises(InterruptError):
         finetune_network(evaluator, INT8, recipe=RECIPE, checkpoint=tmp_path / "b", progress=interrupted_at(step))
     assert (tmp_path / "b").exists() == (step > 10)  # ten steps an epoch; the tenth reports before it is saved
     torch.manual_seed(99)  # chance outside has no part in it
