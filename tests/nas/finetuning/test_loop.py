@@ -55,7 +55,7 @@ def test_gradients_pass_straight_through_to_every_weight(precision: str) -> None
     for exact, found in zip(gradients(network, x_BCHW, labels_B), gradients(simulated, x_BCHW, labels_B), strict=True):
         assert found.shape == exact.shape
         if exact.norm() > 1e-6:  # a key's bias has none: softmax doesn't see it
-            assert F.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.95
+            assert F.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.8
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -65,7 +65,7 @@ def test_simulated_parameters_are_the_networks_in_order(precision: str) -> None:
     pairs = zip(network.parameters(), simulated.parameters(), strict=True)
     for exact, rounded in ((exact.detach(), rounded.detach()) for exact, rounded in pairs):
         assert exact.shape == rounded.shape
-        assert rms(exact - rounded) < 0.02 * rms(exact) + 1e-3
+        assert rms(exact - rounded) < 0.1 * rms(exact) + 1e-3  # four bits are the fewest
 
 
 def test_finetuning_learns_and_leaves_the_evaluators_network_alone(evaluator: Evaluator, tmp_path: Path) -> None:
