@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.candidates import run_search
     from nas.export import export_front, load_model
+    from nas.finetuning.front import finetune_front
     from nas.profiling import profile_device
     from nas.results import load_results
     from nas.search import optimize
@@ -17,6 +18,7 @@ __version__ = version("hybridnas")
 
 __all__ = [
     "export_front",
+    "finetune_front",
     "load_model",
     "load_results",
     "optimize",
@@ -28,6 +30,7 @@ __all__ = [
 
 _MODULES = {
     "export_front": "nas.export",
+    "finetune_front": "nas.finetuning.front",
     "load_model": "nas.export",
     "load_results": "nas.results",
     "optimize": "nas.search",

@@ -24,7 +24,7 @@ from search_spaces import Architecture, Genotype, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.cost import network_cost
 from search_spaces.errors import unknown_name
-from search_spaces.precision import Candidate, CandidateSpace, canonical_policy
+from search_spaces.precision import Candidate, CandidateSpace, QuantizationPolicy, canonical_policy
 
 OBJECTIVES = {
     objective.name: objective
@@ -97,12 +97,20 @@ class Evaluator:
         """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
         network = self.supernet.extract(architecture).to(memory_format=torch.channels_last)
         deployed = recalibrate(network, self.data).deploy()
-        return deployed, calibrate(deployed, normalize(self.data.calibration_images(NUM_RANGE_IMAGES), self.data))
+        return deployed, self.ranges(deployed)
+
+    def ranges(self, deployed: Network) -> Ranges:
+        """The ranges of a deployed network over evenly spaced training images."""
+        return calibrate(deployed, normalize(self.data.calibration_images(NUM_RANGE_IMAGES), self.data))
+
+    def simulated(self, deployed: Network, policy: QuantizationPolicy, ranges: Ranges) -> Network:
+        """What the runtime computes for a deployed network under a policy, in torch."""
+        return simulate(deployed, policy, ranges, batch_size=self.batch_size, weight_bits=self.bits)
 
     def network(self, candidate: Candidate) -> Network:
         """What the runtime will compute for a candidate, in torch."""
         deployed, ranges = self.deployed(candidate.architecture)
-        return simulate(deployed, candidate.policy, ranges, batch_size=self.batch_size, weight_bits=self.bits)
+        return self.simulated(deployed, candidate.policy, ranges)
 
     def error_pct(self, candidate: Candidate, split: Split) -> float:
         """Top-1 error on a split, in %; lower is better."""

@@ -13,9 +13,12 @@ from nas import __version__
 from nas.config import RunConfig, load_options, merge_options
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
+from nas.finetuning.options import FinetuneOptions
 from nas.flags import QUICKSTART, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nas.run import Run
 
 app = App(
@@ -28,7 +31,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Redo = Annotated[Literal["profile", "train", "search", "verify"] | None, Parameter()]
+Redo = Annotated[Literal["profile", "train", "search", "verify", "finetune"] | None, Parameter()]
 
 
 TRAINING_FLAGS = ("strategy", "init", "tracker")
@@ -101,6 +104,42 @@ def verify(*, run: RunOptions = RunOptions(), options: SearchFlags = SearchFlags
         Set the verified models aside and measure anew.
     """
     _finish(_open(run, options, redo="verify" if redo else None))
+
+
+@app.command
+def finetune(
+    run: Path = QUICKSTART,
+    /,
+    *models: str,
+    options: FinetuneOptions = FinetuneOptions(),
+    all: Flag = False,
+    architecture: str | None = None,
+    redo: Flag = False,
+) -> None:
+    """Train models of a run's front as they are deployed, under their own quantization policy, and measure them again.
+
+    The models that were there stay as they are; `nas results` shows both, `nas export` copies the finetuned ones. A
+    killed command continues after its last whole epoch when it is given again.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    models
+        Numbers of models, knee, or limits such as 'latency_ms<=2'.
+    all
+        Every model of the front.
+    architecture
+        Of the search of this architecture's precisions instead.
+    redo
+        Set the finetuned models aside and train anew.
+    """
+    if all == bool(models):
+        raise UserError("name models of the front, such as knee or 12, or give --all alone for every one of them")
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"'{run}' is no run of `nas search`; give the folder of one")
+    opened = _open(RunOptions(run=run), SearchFlags(architecture=architecture), redo="finetune" if redo else None)
+    _show(opened, opened.finetune(models or ("all",), options))
 
 
 @app.command
@@ -308,15 +347,24 @@ def _open(run: RunOptions, *flags: Any, redo: str | None) -> "Run":
 
 
 def _finish(run: "Run") -> None:
-    """Run all stages; the last things printed are the front and where everything is."""
+    """Run all stages."""
+    frame, num_epochs = run.verify(), run.config.finetune_epochs
+    if num_epochs:
+        frame = run.finetune(("all",), FinetuneOptions(epochs=num_epochs))
+    _show(run, frame)
+
+
+def _show(run: "Run", frame: "pd.DataFrame") -> None:
+    """The last things printed: the front and where everything is."""
     from nas.results import compare_policies
     from nas.tables import policies_table, results_table
 
-    frame = run.verify()
     _console().print(results_table(frame))
     policies = compare_policies(run.folder, study=run.study_path.name)
     if not policies.empty:
         _console().print(policies_table(policies))
+    if run.finetuned_path.is_dir():
+        print(f"finetuned models: {run.finetuned_path}")
     print(f"models: {run.models_path}\ntable:  {run.csv_path}\nreport: {run.report_path}")
 
 

@@ -17,7 +17,7 @@ OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params")
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
-_COUNTS |= {"max_models": 1}
+_COUNTS |= {"max_models": 1, "finetune_epochs": 0}
 _TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture")
 _OPTIONAL = ("epochs", "architecture", "num_validation", "num_images")
 
@@ -63,6 +63,8 @@ class RunConfig:
     """Validation images each candidate is judged on; None leaves it to `run_search`."""
     max_models: int = 10
     """Models of the front that are exported and measured."""
+    finetune_epochs: int = 0
+    """Passes over the training images with which a search finetunes the front; 0 leaves it as the supernet made it."""
 
     def __post_init__(self) -> None:
         for name in _TEXTS:

@@ -13,8 +13,11 @@ from torch import nn
 from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import recalibrate
+from nas.finetuning.loop import Finetuned
 from nas.onnx_model import export_network
 from nas.quantization import OperatorRange, simulate
+from nas.results import load_finetuned, load_results
+from nas.results import select as selected
 from nas.training.pretrained import TRAINED
 from search_spaces import BlockSpec, Network, build_network
 from search_spaces.precision import Candidate, QuantizationPolicy
@@ -23,10 +26,21 @@ FILES = ("model.onnx", "weights.safetensors", "architecture.json", "preprocess.j
 
 
 def export_model(
-    evaluator: Evaluator, candidate: Candidate, folder: Path, *, objectives: Mapping[str, float] | None = None
+    evaluator: Evaluator,
+    candidate: Candidate,
+    folder: Path,
+    *,
+    objectives: Mapping[str, float] | None = None,
+    finetuned: Finetuned | None = None,
 ) -> Path:
-    """Write one candidate to `folder`, whole or not at all; returns the folder."""
+    """Write one candidate to `folder`, whole or not at all; returns the folder.
+
+    With `finetuned`, file and weights are those after finetuning, and `architecture.json` says so; weights with norms
+    of their own are the supernet's all the same, since finetuning trains what has none.
+    """
     network, ranges = evaluator.deployed(candidate.architecture)
+    if finetuned is not None:
+        network, ranges = finetuned.network, finetuned.ranges
     policy, data = candidate.policy, evaluator.data
     model = export_network(network, policy, ranges, batch_size=evaluator.batch_size, weight_bits=evaluator.bits)
     onnx.checker.check_model(model)
@@ -41,6 +55,7 @@ def export_model(
         **candidate.to_json(),
         "blocks": [{**spec.to_json(), "precision": policy[spec.name]} for spec in network.specs],
         "objectives": dict(objectives or {}),
+        "finetuned": None if finetuned is None else {"epochs": len(finetuned.history), "history": finetuned.history},
         "batch_size": evaluator.batch_size,
         "weight_bits": evaluator.bits,
         "ranges": {
@@ -87,15 +102,14 @@ def load_model(folder: str | Path) -> nn.Module:
 def export_front(run: str | Path, *, select: str = "all", output: str | Path) -> list[Path]:
     """Copy verified models of a run: `select` is `knee`, a constraint such as `latency_ms<=2`, an index, or `all`.
 
+    Of a model that was finetuned, what finetuning gave is copied; `select` judges it by that as well.
+
     Raises:
         UserError: nothing is selected, or a folder is there already.
     """
-    from nas.results import load_results
-    from nas.results import select as selected
-
     run, output = Path(run), Path(output)
     indices: Sequence[Any] = selected(load_results(run), select)
-    targets = [(run / "front" / str(index), output / str(index)) for index in indices]
+    targets = [(_latest(run, index), output / str(index)) for index in indices]
     for source, target in targets:
         if not source.is_dir():
             raise UserError(f"model {source.name} of '{run}' was not exported; only verified members of the front are")
@@ -104,6 +118,12 @@ def export_front(run: str | Path, *, select: str = "all", output: str | Path) ->
     for source, target in targets:
         shutil.copytree(source, target)
     return [target for _, target in targets]
+
+
+def _latest(run: Path, index: int) -> Path:
+    """The folder of a model: after finetuning where it was finetuned and measured."""
+    finetuned = {row["index"] for row in (load_finetuned(run) or {"rows": []})["rows"]}
+    return run / ("finetuned" if index in finetuned else "front") / str(index)
 
 
 def _range_to_json(found: OperatorRange) -> dict[str, float]:

@@ -82,3 +82,5 @@ class SearchFlags:
     """Decides every random choice of the search. [default: 0]"""
     max_models: int | None = None
     """Models of the front to export and measure. [default: 10]"""
+    finetune_epochs: int | None = None
+    """Train every model of the front under its own policy for so many epochs at the end. [default: 0]"""

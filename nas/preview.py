@@ -16,7 +16,7 @@ from nas.data import ImageData, Split
 from nas.errors import UserError
 from nas.profiling import num_rows
 from nas.progress import format_duration
-from nas.run import find_architecture, fitting_profile, load_inputs, train_options
+from nas.run_inputs import find_architecture, fitting_profile, load_inputs, train_options
 from nas.search.feasibility import check_feasible
 from nas.search.objectives import parse_constraint
 from nas.search.problem import CheapColumns, SearchProblem
@@ -111,7 +111,7 @@ def estimate_seconds(
     """Rough seconds of each stage, from a training step and an evaluation timed here."""
     supernet = Supernet(space)
     options = train_options(config)
-    train_s = step_seconds(supernet, data, options) * steps_per_epoch(data, options) * options.num_epochs
+    epoch_s = step_seconds(supernet, data, options) * steps_per_epoch(data, options)
     evaluator = Evaluator(supernet, data, batch_size=config.batch)
     candidate = CandidateSpace(space).uniform(space.middle())
     start_s = time.perf_counter()
@@ -125,9 +125,10 @@ def estimate_seconds(
     verify_s = VERIFY_S_PER_MODEL + image_s * (2 * len(data.validation) + len(data.test))
     return {
         "profile": 0.0 if profile is not None else _profile_seconds(space, config),
-        "train": train_s,
+        "train": epoch_s * options.num_epochs,
         "search": config.num_evaluations * (deployed_s - start_s + image_s * num_images),
         "verify": config.max_models * verify_s,
+        **({"finetune": config.max_models * config.finetune_epochs * epoch_s} if config.finetune_epochs else {}),
     }
 
 

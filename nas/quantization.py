@@ -8,6 +8,7 @@ softmax, norms and additions stay fp32.
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -86,7 +87,10 @@ def _recorder(found: dict[str, OperatorRange], path: str) -> Callable[..., None]
 def simulate(
     network: Network, policy: QuantizationPolicy, ranges: Ranges, *, batch_size: int = 1, weight_bits: int = WEIGHT_BITS
 ) -> Network:
-    """A deployed network as the runtime computes it under `policy`, with dynamic ranges over `batch_size` images."""
+    """A deployed network as the runtime computes it under `policy`, with dynamic ranges over `batch_size` images.
+
+    It has the network's parameters, quantized, in the same order; gradients pass its activations straight through.
+    """
     blocks = []
     for spec, block in zip(network.specs, network.blocks, strict=True):
         precision = policy[spec.name]
@@ -144,6 +148,11 @@ class DynamicLinear(nn.Module):
         self.linear, self.batch_size = linear, batch_size
 
     def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            rounded_BTC = self._rounded(x_BTC)
+        return self.linear(StraightThrough.apply(x_BTC, rounded_BTC))
+
+    def _rounded(self, x_BTC: torch.Tensor) -> torch.Tensor:
         low_B11, high_B11 = x_BTC.amin(dim=(1, 2), keepdim=True), x_BTC.amax(dim=(1, 2), keepdim=True)
         if self.batch_size > 1:
             group_B = torch.arange(len(x_BTC), device=x_BTC.device) // self.batch_size
@@ -154,7 +163,19 @@ class DynamicLinear(nn.Module):
         scale_B11 = ((high_B11 - low_B11) / 255).clamp(min=torch.finfo(x_BTC.dtype).tiny)
         zero_B11 = (-low_B11 / scale_B11).round_()
         level_BTC = (x_BTC / scale_B11).round_().add_(zero_B11).clamp_(0, 255)
-        return self.linear(level_BTC.sub_(zero_B11).mul_(scale_B11))
+        return level_BTC.sub_(zero_B11).mul_(scale_B11)
+
+
+class StraightThrough(torch.autograd.Function):
+    """The second tensor's values with the first one's gradient (Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradients[0], None
 
 
 def affine(low: float, high: float) -> tuple[float, int]:

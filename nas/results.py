@@ -27,6 +27,16 @@ MEASURED = (
 """Columns that verifying adds: latency on the device and its spread; of the exported file the error on the validation
 split, the size, the error on the test split (which chooses nothing), and top-1 agreement with the torch simulation."""
 
+FINETUNED = (
+    "finetuned_latency_ms",
+    "finetuned_latency_spread_pct",
+    "finetuned_error_pct",
+    "finetuned_size_bytes",
+    "finetuned_test_error_pct",
+    "finetuned_agreement_pct",
+)
+"""The same of the file after finetuning. Membership of the front goes by the values before it."""
+
 _BOOKKEEPING = ("batch", "state", "seconds", "host", "reason", "verified", "on_front", "front_reason")
 
 
@@ -40,6 +50,7 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         predicted_<objective>, predicted_std_<objective>: what was expected before measuring.
         seconds, host, reason: of the evaluation; why it failed.
         MEASURED: of the exported file; NaN where a candidate wasn't verified.
+        FINETUNED: of the file after finetuning; NaN where a candidate wasn't finetuned.
         verified: whether it was.
         on_front: member of the front, by measured values once the run is verified, before that by searched ones.
         front_reason: why a verified candidate is not on the front.
@@ -57,6 +68,7 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
     else:
         mask = on_front(frame, stored.objectives, stored.constraints) if len(frame) else np.zeros(0, bool)
         frame = frame.assign(**dict.fromkeys(MEASURED, np.nan), verified=False, on_front=mask, front_reason="")
+    frame = _join_finetuned(frame, (load_finetuned(run, study=study) or {"rows": []})["rows"])
     frame.attrs["objectives"] = [objective.to_json() for objective in stored.objectives]
     return frame
 
@@ -68,16 +80,28 @@ def load_verified(run: str | Path, *, study: str = STUDY) -> dict[str, Any] | No
         UserError: the file is damaged.
     """
     path = beside(run, study, "verified.json")
+    return _read_rows(path, {"index": int, "on_front": bool}, "delete it and run `nas search` to verify again")
+
+
+def load_finetuned(run: str | Path, *, study: str = STUDY) -> dict[str, Any] | None:
+    """What finetuning wrote for `study`: device, date, runtime, recipe, rows; None before it has.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = beside(run, study, "finetuned.json")
+    return _read_rows(path, {"index": int} | dict.fromkeys(FINETUNED, float), "do it anew with --redo finetune")
+
+
+def _read_rows(path: Path, columns: dict[str, Any], way_out: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        pd.DataFrame(content["rows"], columns=["index", "on_front"]).astype({"index": int, "on_front": bool})
+        pd.DataFrame(content["rows"], columns=list(columns)).astype(columns)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{str(path)!r} is damaged ({error!r}); delete it and run `nas search` to verify again"
-        ) from error
-    return content
+        raise UserError(f"{str(path)!r} is damaged ({error!r}); {way_out}") from error
+    return dict(content)
 
 
 def beside(run: str | Path, study: str, name: str) -> Path:
@@ -102,10 +126,12 @@ def objectives_of(frame: pd.DataFrame) -> list[Objective]:
 
 
 def best_values(frame: pd.DataFrame, name: str) -> pd.Series:
-    """Values of an objective or further column: measured on the file where that was done, else as searched."""
-    if (measured := f"measured_{name}") not in frame:
-        return frame[name]
-    return frame[measured].fillna(frame[name]) if name in frame else frame[measured]
+    """Values of an objective or further column: measured on the latest file where that was done, else as searched."""
+    known = [column for column in (f"finetuned_{name}", f"measured_{name}", name) if column in frame]
+    values = frame[known[0]]
+    for column in known[1:]:
+        values = values.fillna(frame[column])
+    return values
 
 
 def front(frame: pd.DataFrame) -> pd.DataFrame:
@@ -171,7 +197,7 @@ def write_pareto_csv(run: str | Path, *, study: str = STUDY) -> Path:
     members = front(load_results(run, study=study))
     names = [o.name for o in objectives_of(members)]
     genes = [name for name in members if "." in str(name)]
-    first = ["index", *(name for name in names if name in members), *MEASURED]
+    first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED]
     rest = [name for name in members if name not in {*first, *genes, *_BOOKKEEPING}]
     path = beside(run, study, "pareto.csv")
     replace_text(path, members[[*first, *rest, *genes]].to_csv(index=False))
@@ -198,6 +224,13 @@ def _join(frame: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
         joined[name] = joined[name].eq(True)
     joined["front_reason"] = joined["front_reason"].fillna("")
     return joined[[*frame.columns, *MEASURED, "verified", "on_front", "front_reason"]]
+
+
+def _join_finetuned(frame: pd.DataFrame, rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    finetuned = pd.DataFrame(rows, columns=["index", *FINETUNED]).astype(
+        {"index": int} | dict.fromkeys(FINETUNED, float)
+    )
+    return frame.merge(finetuned, on="index", how="left", validate="one_to_one")
 
 
 def _by_index(available: list[int], wanted: list[int]) -> list[int]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
@@ -15,30 +15,33 @@ from rich.console import Console
 
 import nas
 from hardware_profiles.device import describe_device
-from hardware_profiles.profile import HardwareProfile, find_profile
+from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, get_runtime
 from nas.candidates import run_search
 from nas.config import RunConfig
-from nas.data import ImageData, load_data
 from nas.errors import UserError
 from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.sampling import choose_members, plan_trainings
-from nas.processes import is_launched, is_main, num_processes
+from nas.finetuning.front import finetune_front
+from nas.finetuning.loop import finetune_recipe
+from nas.finetuning.options import FinetuneOptions
+from nas.processes import is_launched, is_main
 from nas.profiling import profile_device
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
-from nas.results import load_results, write_pareto_csv
+from nas.results import load_finetuned, load_results, load_verified, select, write_pareto_csv
+from nas.run_inputs import find_architecture, fitting_profile, load_inputs, load_quietly, train_options
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
 from nas.stages import Stages, hash_file
 from nas.supernet import Supernet
-from nas.training import TrainOptions, train_supernet
+from nas.training import train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
 from nas.verify import verify_front
-from search_spaces import Architecture, SearchSpace, get_space
 
-NAMED_ARCHITECTURES = ("smallest", "middle", "largest")
+STAGES_OF_A_STUDY = ("search", "verify", "finetune")
+"""Those that the search of one architecture's precisions has of its own."""
 
 
 class Run:
@@ -71,6 +74,11 @@ class Run:
         return self.folder / f"front{self._suffix}"
 
     @property
+    def finetuned_path(self) -> Path:
+        """Folders of the finetuned models."""
+        return self.folder / f"finetuned{self._suffix}"
+
+    @property
     def csv_path(self) -> Path:
         """The front as a table."""
         return self.folder / f"pareto{self._suffix}.csv"
@@ -82,7 +90,7 @@ class Run:
 
     def redo(self, stage: str) -> None:
         """Set the outputs of a stage, and of those made from it, aside."""
-        name = stage + (self._suffix if stage in ("search", "verify") else "")
+        name = stage + (self._suffix if stage in STAGES_OF_A_STUDY else "")
         aside = self.stages.redo(name)
         if aside is not None:
             self._say(f"{stage}: earlier results are in {aside}")
@@ -159,6 +167,32 @@ class Run:
             self._warn_of_other_device(profile)
             with self._stage(stage, inputs) as progress:
                 self._verify(frame, profile, progress)
+        return self._results()
+
+    def finetune(self, models: Sequence[str], options: FinetuneOptions) -> pd.DataFrame:
+        """Results with what was measured after finetuning `models`, which are what `nas.results.select` takes.
+
+        Models that were finetuned before with equal options are not trained again.
+        """
+        if is_launched():
+            raise UserError("finetuning runs in one process; run it without `accelerate launch`")
+        study, stage = self.study_path.name, f"finetune{self._suffix}"
+        frame = load_results(self.folder, study=study)
+        if load_verified(self.folder, study=study) is None:
+            raise UserError(f"'{self.folder}' has no verified front yet; run `nas search` on it first")
+        chosen = sorted({index for text in models for index in select(frame, text)})
+        profile = self.profile()
+        self.stages.check("train", self._train_inputs())
+        inputs = self._finetune_inputs(profile, options)
+        self.stages.check(stage, inputs)
+        rows = (load_finetuned(self.folder, study=study) or {"rows": []})["rows"]
+        if not (self.stages.is_done(stage) and {row["index"] for row in rows} >= set(chosen)):
+            with self._stage(stage, inputs) as progress:
+                self._finetune(profile, chosen, options, progress)
+        return self._results()
+
+    def _results(self) -> pd.DataFrame:
+        """Write the table and the report."""
         write_pareto_csv(self.folder, study=self.study_path.name)
         write_report(self.folder, study=self.study_path.name)
         return load_results(self.folder, study=self.study_path.name)
@@ -203,6 +237,24 @@ class Run:
             max_models=self.config.max_models,
             name=f"verified{self._suffix}.json",
             models=self.models_path.name,
+            progress=progress,
+        )
+
+    def _finetune(
+        self, profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
+    ) -> None:
+        supernet = Supernet(self.space)
+        supernet.load(self.folder / "supernet.safetensors")
+        finetune_front(
+            supernet,
+            self.data,
+            get_runtime(profile.runtime, num_threads=profile.num_threads),
+            profile,
+            self.folder,
+            chosen,
+            recipe=self.train_options,
+            options=options,
+            study=self.study_path.name,
             progress=progress,
         )
 
@@ -254,6 +306,12 @@ class Run:
             "architecture": "any" if self.fixed is None else _hash_text(json.dumps(self.fixed.to_json())),
         }
 
+    def _finetune_inputs(self, profile: HardwareProfile, options: FinetuneOptions) -> dict[str, str]:
+        """Not the chosen models, of which there may be more; the search's inputs decide what is on the front."""
+        recipe = finetune_recipe(self.train_options, options).to_json()
+        names = [name for name in recipe if name not in WITHOUT_INFLUENCE or name == "num_epochs"]
+        return self._search_inputs(profile) | {f"finetuning.{name}": str(recipe[name]) for name in names}
+
     def _fidelity_inputs(self, options: FidelityOptions) -> dict[str, str]:
         """Not the number of architectures and seeds, which may grow."""
         return self._train_inputs() | {
@@ -279,7 +337,7 @@ class Run:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         self.config.save(
-            self.folder / f"config{self._suffix if stage.partition('-')[0] in ('search', 'verify') else ''}.yaml"
+            self.folder / f"config{self._suffix if stage.partition('-')[0] in STAGES_OF_A_STUDY else ''}.yaml"
         )
         self.stages.start(stage, inputs, extent=extent)
         start_s = time.monotonic()
@@ -298,69 +356,6 @@ class Run:
     def _say(self, text: str) -> None:
         if is_main():
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def load_inputs(config: RunConfig, *, console: Console | None = None) -> tuple[ImageData, SearchSpace]:
-    """The data set, and the space with as many channels and classes as it has."""
-    image_size = get_space(config.space).image_size
-    with rich_progress("data", console=console, interval_s=10.0) as progress:
-        data = load_data(config.data, image_size=image_size, num_validation=config.num_validation, progress=progress)
-    return data, get_space(config.space, num_channels=data.num_channels, num_classes=data.num_classes)
-
-
-def load_quietly(config: RunConfig) -> tuple[ImageData, SearchSpace]:
-    """`load_inputs` for processes that show nothing."""
-    return load_inputs(config, console=Console(quiet=True))
-
-
-def train_options(config: RunConfig) -> TrainOptions:
-    """The recipe of training that the options ask for; UserError when it is none."""
-    values = {"num_shards": num_processes()} | dict(config.training)
-    values |= {} if config.epochs is None else {"num_epochs": config.epochs}
-    try:
-        return TrainOptions.from_json(values)
-    except TypeError as error:
-        raise UserError(f"training options {values} can't be used: {error}") from None
-
-
-def find_architecture(space: SearchSpace, text: str) -> Architecture:
-    """`smallest`, `middle`, `largest`, or what an `architecture.json` describes."""
-    if text in NAMED_ARCHITECTURES:
-        return {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}[text]()
-    path = Path(text)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content = content.get("architecture", content)
-        found = Architecture.from_json(content)
-    except OSError:
-        names = ", ".join(NAMED_ARCHITECTURES)
-        raise UserError(f"unknown architecture '{text}'; give {names}, or an architecture.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{text} describes no architecture; give an architecture.json of an exported model") from None
-    if found.space != space.name:
-        raise UserError(
-            f"{text} is an architecture of space '{found.space}', not of '{space.name}'; choose its --space"
-        )
-    return space.architecture(found.genotype)
-
-
-def fitting_profile(config: RunConfig, space: SearchSpace) -> HardwareProfile:
-    """The profile the options name; UserError when it is not of this space, or not of these threads and batch."""
-    profile = find_profile(config.hardware, space=space.name)
-    if profile.space_fingerprint != space.fingerprint:
-        raise UserError(
-            f"profile '{config.hardware}' is of another version of '{space.name}', or of images with other channels or "
-            "classes; profile that device again with `nas profile` and the same --data"
-        )
-    for name, wanted, given in (
-        ("threads", config.threads, profile.num_threads),
-        ("batch", config.batch, profile.batch_size),
-    ):
-        if wanted != given:
-            raise UserError(
-                f"profile '{config.hardware}' was measured with --{name} {given}, not {wanted}; use --{name} {given}"
-            )
-    return profile
 
 
 def describe_profile(profile: HardwareProfile) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from nas.config import write_text
 from nas.errors import UserError
 
-STAGES = ("profile", "train", "search", "verify", "fidelity")
+STAGES = ("profile", "train", "search", "verify", "finetune", "fidelity")
 """In the order they run. A search of one architecture's precisions has stages of its own, such as `search-largest`."""
 
 OUTPUTS = {
@@ -18,6 +18,7 @@ OUTPUTS = {
     "train": ("supernet.safetensors", "supernet.json", "checkpoint.safetensors", "checkpoint.json"),
     "search": ("study.db",),
     "verify": ("front", "verified.json", "pareto.csv", "report.html"),
+    "finetune": ("finetuned", "finetuned.json"),
     "fidelity": ("fidelity.csv", "fidelity.json", "fidelity"),
 }
 """What a stage leaves in the run folder."""
@@ -33,10 +34,11 @@ def outputs(stage: str) -> tuple[str, ...]:
 def made_from(stage: str, stages: Iterable[str]) -> list[str]:
     """Those of `stages` that are made from the output of `stage`."""
     kind, dash, rest = stage.partition("-")
-    made = {"profile": ("search", "verify"), "train": ("search", "verify", "fidelity")}
+    made = {"profile": ("search", "verify", "finetune"), "train": ("search", "verify", "finetune", "fidelity")}
     if kind in made:
         return [name for name in stages if name.partition("-")[0] in made[kind]]
-    return [name for name in stages if kind == "search" and name == f"verify{dash}{rest}"]
+    later = {"search": ("verify", "finetune"), "verify": ("finetune",)}.get(kind, ())
+    return [name for name in stages if name in [f"{stage}{dash}{rest}" for stage in later]]
 
 
 class Stages:

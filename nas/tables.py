@@ -34,6 +34,7 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
     names = list(dict.fromkeys([*(o.name for o in objectives_of(frame)), "latency_ms", "macs", "params"]))
     names = [name for name in names if name in frame]
     measured = [name for name in ("error_pct", "latency_ms", "size_bytes") if frame[f"measured_{name}"].notna().any()]
+    finetuned = [name for name in measured if name != "size_bytes" and frame[f"finetuned_{name}"].notna().any()]
     title = (
         "All candidates" if everything else ("Pareto front" if measured else "Pareto front (searched, not verified)")
     )
@@ -45,6 +46,10 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
         table.add_column(f"measured {_heading(name)}", justify="right")
     if measured:
         table.add_column("test error %", justify="right")
+    for name in finetuned:
+        table.add_column(f"finetuned {_heading(name)}", justify="right")
+    if finetuned:
+        table.add_column("finetuned test error %", justify="right")
     table.add_column("precisions")
     if everything:
         table.add_column("remark")
@@ -52,6 +57,8 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
         cells = [str(row["index"]), *(_cell(name, row[name]) for name in names)]
         cells += [_cell(name, row[f"measured_{name}"]) for name in measured]
         cells += [_cell("error_pct", row["test_error_pct"])] if measured else []
+        cells += [_cell(name, row[f"finetuned_{name}"]) for name in finetuned]
+        cells += [_cell("error_pct", row["finetuned_test_error_pct"])] if finetuned else []
         cells.append(_precisions(row))
         if everything:
             cells.append("on the front" if row["on_front"] else str(row["reason"] or row["front_reason"]))

@@ -88,7 +88,7 @@ def verify_front(
             paths = [folder / models / str(index) / "model.onnx" for index in waiting]
             sessions = [runtime.load(path) for path in paths]
             step = _step(report, 0.6 * (1 - len(waiting) / len(measured)), 0.6, len(waiting))
-            classes = _run_all(sessions, [data.validation], evaluator, step, num_threads)
+            classes = _run_all(sessions, [data.validation], data, evaluator.batch_size, step, num_threads)
             stats = _time_all(sessions, data, profile.batch_size)
             for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
                 result = measured[index]
@@ -101,8 +101,9 @@ def verify_front(
         for member, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
             member["repeated_latency_ms"] = latency.median_ms
         step = _step(report, 0.6, 1.0, len(members))
-        for member, found in zip(members, _run_all(sessions, [data.test], evaluator, step, num_threads), strict=True):
-            member["test_error_pct"] = 100 - 100 * float(np.mean(found[0] == data.test.labels_B.numpy()))
+        classes = _run_all(sessions, [data.test], data, evaluator.batch_size, step, num_threads)
+        for member, found in zip(members, classes, strict=True):
+            member["test_error_pct"] = _error_pct(found[0], data.test)
     content = {
         "device": asdict(profile.device),
         "runtime": f"{runtime.name} {runtime.version}",
@@ -117,6 +118,30 @@ def verify_front(
     part.replace(folder / name)
     report(1, 1, "done")
     return pd.DataFrame(rows)
+
+
+def measure_files(
+    paths: Sequence[Path],
+    simulated: Sequence[np.ndarray],
+    data: ImageData,
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    num_threads: int,
+    step: Callable[[], None],
+) -> list[dict[str, float]]:
+    """Run and time model files: latencies interleaved, validation and test error, size, agreement with `simulated`.
+
+    `simulated` are the classes of the validation images in torch; `step` is called after each file has run.
+    """
+    sessions = [runtime.load(path) for path in paths]
+    found = _run_all(sessions, [data.validation, data.test], data, batch_size, step, num_threads)
+    stats = _time_all(sessions, data, batch_size)
+    return [
+        _measurements(path, classes, expected, data.validation, latency)
+        | {"test_error_pct": _error_pct(test, data.test)}
+        for path, (classes, test), expected, latency in zip(paths, found, simulated, stats, strict=True)
+    ]
 
 
 def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:
@@ -177,10 +202,14 @@ def _measurements(
     return {
         "measured_latency_ms": latency.median_ms,
         "measured_latency_spread_pct": latency.spread_pct,
-        "measured_error_pct": 100 - 100 * float(np.mean(classes == split.labels_B.numpy())),
+        "measured_error_pct": _error_pct(classes, split),
         "measured_size_bytes": path.stat().st_size,
         "agreement_pct": 100 * float(np.mean(classes == simulated)),
     }
+
+
+def _error_pct(classes: np.ndarray, split: Split) -> float:
+    return 100 - 100 * float(np.mean(classes == split.labels_B.numpy()))
 
 
 def _classes(evaluator: Evaluator, candidate: Any, split: Split) -> np.ndarray:
@@ -202,14 +231,15 @@ def run_classes(session: Session, split: Split, data: ImageData, batch_size: int
 def _run_all(
     sessions: Sequence[Session],
     splits: Sequence[Split],
-    evaluator: Evaluator,
+    data: ImageData,
+    batch_size: int,
     step: Callable[[], None],
     num_threads: int,
 ) -> list[list[np.ndarray]]:
     """Classes of every session on every split; sessions run side by side."""
 
     def run(session: Session) -> list[np.ndarray]:
-        found = [run_classes(session, split, evaluator.data, evaluator.batch_size) for split in splits]
+        found = [run_classes(session, split, data, batch_size) for split in splits]
         step()
         return found
 

@@ -56,11 +56,11 @@ def with_unit(value: float, name: str) -> str:
 
 
 def values_of(row: pd.Series) -> dict[str, str]:
-    """The quantities of a candidate with their units: measured on the file where that was done, else as searched."""
+    """The quantities of a candidate with their units: measured on the latest file there is, else as searched."""
     shown = {}
     for name in (name for name in QUANTITIES if name in row.index):
-        measured = float(row.get(f"measured_{name}", math.nan))
-        shown[name] = with_unit(float(row[name]) if math.isnan(measured) else measured, name)
+        known = [float(row.get(column, math.nan)) for column in (f"finetuned_{name}", f"measured_{name}", name)]
+        shown[name] = with_unit(next((value for value in known if not math.isnan(value)), math.nan), name)
     return shown
 
 

@@ -271,9 +271,14 @@ def _table(inputs: Inputs) -> str:
         measured = f"measured_{name}"
         if measured in members and members[measured].notna().any():
             columns[f"{label(name)}|measured"] = [number(value, name) for value in members[measured]]
+        if name != "size_bytes" and (finetuned := f"finetuned_{name}") in members and members[finetuned].notna().any():
+            columns[f"{label(name)}|finetuned"] = [number(value, name) for value in members[finetuned]]
         columns[f"{label(name)}|{SEARCHED_AS.get(name, 'computed')}"] = [number(value, name) for value in members[name]]
     if members["test_error_pct"].notna().any():
         columns["test error (%)"] = [number(value, "error_pct") for value in members["test_error_pct"]]
+        if members["finetuned_test_error_pct"].notna().any():
+            values = members["finetuned_test_error_pct"]
+            columns["test error (%)|finetuned"] = [number(value, "error_pct") for value in values]
         columns["agreement (%)|with torch"] = [number(value, "error_pct") for value in members["agreement_pct"]]
     columns[f"blocks|{' · '.join(PRECISIONS)}"] = [_precisions(inputs, row) for _, row in members.iterrows()]
     rows = list(zip(*columns.values(), strict=True))

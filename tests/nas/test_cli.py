@@ -40,6 +40,7 @@ def fail(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: str 
         (("--constraints", "latency<=2"), "unknown objective 'latency'"),
         ((*TINY, "--constraints", "macs<=1000"), "no candidate meets macs<=1000: the lowest macs found is"),
         (("--epochs", "0"), "epochs is 0; it must be a whole number, 1 or more"),
+        (("--finetune-epochs", "-1"), "finetune_epochs is -1; it must be a whole number, 0 or more"),
         (("--epochs", "many"), "Invalid value for --epochs"),
         (("--budget", "never"), "budget 'never' must be a positive time"),
         (("--config", "no.yaml"), "can't read the options in no.yaml"),
@@ -149,7 +150,19 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["train", "profile", "search", "verify", "fidelity", "results", "export", "predict", "spaces", "hardware"],
+    [
+        "train",
+        "profile",
+        "search",
+        "verify",
+        "finetune",
+        "fidelity",
+        "results",
+        "export",
+        "predict",
+        "spaces",
+        "hardware",
+    ],
 )
 def test_every_verb_says_what_it_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([verb, "--help"])

@@ -75,8 +75,13 @@ def test_redo_moves_a_stage_and_what_was_made_from_it_aside(tmp_path: Path) -> N
 def test_stages_of_one_architecture_have_files_of_their_own() -> None:
     assert outputs("search-largest") == ("study-largest.db",)
     assert outputs("verify-largest")[:2] == ("front-largest", "verified-largest.json")
-    assert made_from("train", ["fidelity", "profile"]) == ["fidelity"]
-    assert made_from("search-largest", ["verify", "verify-largest"]) == ["verify-largest"]
+    assert outputs("finetune-largest") == ("finetuned-largest", "finetuned-largest.json")
+    assert made_from("train", ["fidelity", "finetune", "profile"]) == ["fidelity", "finetune"]
+    assert made_from("search-largest", ["verify", "verify-largest", "finetune-largest"]) == [
+        "verify-largest",
+        "finetune-largest",
+    ]
+    assert made_from("verify", ["search", "finetune", "finetune-largest"]) == ["finetune"]
 
 
 def test_a_damaged_file_of_stamps_is_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What the options of a run name: data and space, the recipe of training, an architecture, a profile."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from hardware_profiles.profile import HardwareProfile, find_profile
+from nas.config import RunConfig
+from nas.data import ImageData, load_data
+from nas.errors import UserError
+from nas.processes import num_processes
+from nas.progress import rich_progress
+from nas.training import TrainOptions
+from search_spaces import Architecture, SearchSpace, get_space
+
+NAMED_ARCHITECTURES = ("smallest", "middle", "largest")
+
+
+def load_inputs(config: RunConfig, *, console: Console | None = None) -> tuple[ImageData, SearchSpace]:
+    """The data set, and the space with as many channels and classes as it has."""
+    image_size = get_space(config.space).image_size
+    with rich_progress("data", console=console, interval_s=10.0) as progress:
+        data = load_data(config.data, image_size=image_size, num_validation=config.num_validation, progress=progress)
+    return data, get_space(config.space, num_channels=data.num_channels, num_classes=data.num_classes)
+
+
+def load_quietly(config: RunConfig) -> tuple[ImageData, SearchSpace]:
+    """`load_inputs` for processes that show nothing."""
+    return load_inputs(config, console=Console(quiet=True))
+
+
+def train_options(config: RunConfig) -> TrainOptions:
+    """The recipe of training that the options ask for; UserError when it is none."""
+    values = {"num_shards": num_processes()} | dict(config.training)
+    values |= {} if config.epochs is None else {"num_epochs": config.epochs}
+    try:
+        return TrainOptions.from_json(values)
+    except TypeError as error:
+        raise UserError(f"training options {values} can't be used: {error}") from None
+
+
+def find_architecture(space: SearchSpace, text: str) -> Architecture:
+    """`smallest`, `middle`, `largest`, or what an `architecture.json` describes."""
+    if text in NAMED_ARCHITECTURES:
+        return {"smallest": space.smallest, "middle": space.middle, "largest": space.largest}[text]()
+    path = Path(text)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content.get("architecture", content)
+        found = Architecture.from_json(content)
+    except OSError:
+        names = ", ".join(NAMED_ARCHITECTURES)
+        raise UserError(f"unknown architecture '{text}'; give {names}, or an architecture.json") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{text} describes no architecture; give an architecture.json of an exported model") from None
+    if found.space != space.name:
+        raise UserError(
+            f"{text} is an architecture of space '{found.space}', not of '{space.name}'; choose its --space"
+        )
+    return space.architecture(found.genotype)
+
+
+def fitting_profile(config: RunConfig, space: SearchSpace) -> HardwareProfile:
+    """The profile the options name; UserError when it is not of this space, or not of these threads and batch."""
+    profile = find_profile(config.hardware, space=space.name)
+    if profile.space_fingerprint != space.fingerprint:
+        raise UserError(
+            f"profile '{config.hardware}' is of another version of '{space.name}', or of images with other channels or "
+            "classes; profile that device again with `nas profile` and the same --data"
+        )
+    for name, wanted, given in (
+        ("threads", config.threads, profile.num_threads),
+        ("batch", config.batch, profile.batch_size),
+    ):
+        if wanted != given:
+            raise UserError(
+                f"profile '{config.hardware}' was measured with --{name} {given}, not {wanted}; use --{name} {given}"
+            )
+    return profile
