@@ -10,11 +10,12 @@ import onnx
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from nas.calibration import OperatorRange
 from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import recalibrate
 from nas.onnx_model import export_network
-from nas.quantization import OperatorRange, simulate
+from nas.quantization import simulate
 from nas.training.pretrained import TRAINED
 from search_spaces import BlockSpec, Network, build_network
 from search_spaces.precision import Candidate, QuantizationPolicy
@@ -26,6 +27,7 @@ def export_model(
     evaluator: Evaluator, candidate: Candidate, folder: Path, *, objectives: Mapping[str, float] | None = None
 ) -> Path:
     """Write one candidate to `folder`, whole or not at all; returns the folder."""
+    evaluator.check_precisions(candidate)
     network, ranges = evaluator.deployed(candidate.architecture)
     policy, data = candidate.policy, evaluator.data
     model = export_network(network, policy, ranges, batch_size=evaluator.batch_size, weight_bits=evaluator.bits)
@@ -43,6 +45,7 @@ def export_model(
         "objectives": dict(objectives or {}),
         "batch_size": evaluator.batch_size,
         "weight_bits": evaluator.bits,
+        "calibration": evaluator.calibration,
         "ranges": {
             name: {path: _range_to_json(found) for path, found in operators.items()}
             for name, operators in ranges.items()
