@@ -22,7 +22,7 @@ from search_spaces.precision import QuantizationPolicy
 
 __all__ = ["OperatorRange", "Ranges", "calibrate", "check_policy", "operators", "simulate"]
 
-LayerT = TypeVar("LayerT", nn.Conv2d, nn.Linear)
+LayerT = TypeVar("LayerT", bound=nn.Conv2d | nn.Linear)
 
 WEIGHT_BITS = 8
 """Of int8's weights, unless a device's profile says otherwise."""
@@ -42,7 +42,8 @@ def simulate(
     check_policy(network, policy, ranges)
     blocks = []
     for spec, block in zip(network.specs, network.blocks, strict=True):
-        precision, replaced = policy[spec.name], {}
+        precision = policy[spec.name]
+        replaced: dict[int, nn.Module] = {}
         for path, operator in operators(block).items() if precision != "fp32" else ():
             if precision == "int8":
                 replaced[id(operator)] = StaticOperator(operator, ranges[spec.name][path], weight_bits)

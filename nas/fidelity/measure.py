@@ -162,11 +162,11 @@ def _about(frame: pd.DataFrame, figures: dict[str, Estimate], options: FidelityO
         "versions": {name: version(name) for name in ("torch", "scipy")} | {"hybridnas": nas.__version__},
         "device": asdict(describe_device()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": describe_commit(),
     }
 
 
-def _commit() -> str | None:
+def describe_commit() -> str | None:
     """The commit of the checkout that the package runs from, marked when files differ from it; None when installed."""
     root = Path(nas.__file__).parents[1]
     if not (root / ".git").exists() or shutil.which("git") is None:
