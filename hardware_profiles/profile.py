@@ -18,7 +18,8 @@ from hardware_profiles.rows import BlockRow, Blocks, NetworkRow, check_number
 __all__ = ["DEVICES", "BlockRow", "Blocks", "HardwareProfile", "NetworkRow", "find_profile", "list_profiles"]
 
 FORMAT = "hybridnas hardware profile"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: with `weight_bits`."""
 
 DEVICES = Path(__file__).parent / "devices"
 """Shipped profiles, `<device>/profile*.json`."""
@@ -45,6 +46,8 @@ class HardwareProfile:
     """Name of the search space whose blocks these are."""
     space_fingerprint: str
     precisions: tuple[str, ...]
+    weight_bits: int
+    """Bits of int8 weights: the most whose products the runtime adds up exactly here."""
     call_overhead_ms: float
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]
@@ -63,6 +66,8 @@ class HardwareProfile:
             raise ProfileError(f"held_out metrics {self.held_out} must be finite numbers")
         if self.num_threads < 1 or self.batch_size < 1:
             raise ProfileError(f"num_threads={self.num_threads} and batch_size={self.batch_size} must be at least 1")
+        if self.weight_bits not in (7, 8):
+            raise ProfileError(f"weight_bits={self.weight_bits} must be 7 or 8; profile the space again")
         if not self.rows:
             raise ProfileError(f"profile {self.name!r} has no rows; profile the space again")
         if len(self.row_index) != len(self.rows):

@@ -11,12 +11,12 @@ import pandas as pd
 import torch
 
 from hardware_profiles.profile import HardwareProfile
+from nas.calibration import Ranges, calibrate, check_method
 from nas.data import ImageData, Split
 from nas.errors import UserError
 from nas.evaluation import accuracy_pct, normalize, recalibrate
-from nas.profiling import weight_bits
 from nas.progress import Progress
-from nas.quantization import Ranges, calibrate, simulate
+from nas.quantization import simulate
 from nas.search import Objective, optimize, parse_constraint
 from nas.supernet import Supernet
 from predictors.latency import LatencyPredictor
@@ -24,7 +24,13 @@ from search_spaces import Architecture, Genotype, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.cost import network_cost
 from search_spaces.errors import unknown_name
-from search_spaces.precision import Candidate, CandidateSpace, QuantizationPolicy, canonical_policy
+from search_spaces.precision import (
+    PRECISIONS,
+    Candidate,
+    CandidateSpace,
+    QuantizationPolicy,
+    canonical_policy,
+)
 
 OBJECTIVES = {
     objective.name: objective
@@ -86,11 +92,24 @@ def profile_blocks(space: SearchSpace, candidate: Candidate) -> tuple[tuple[str,
 
 
 class Evaluator:
-    """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy."""
+    """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy.
 
-    def __init__(self, supernet: Supernet, data: ImageData, *, batch_size: int = 1, bits: int = 8):
+    `batch_size`, `bits` of int8 weights and `precisions` are the target's; `calibration` is how ranges are found.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        *,
+        batch_size: int = 1,
+        bits: int = 8,
+        precisions: Sequence[str] = PRECISIONS,
+        calibration: str = "min-max",
+    ):
+        check_method(calibration)
         self.supernet, self.data = supernet, data
-        self.batch_size, self.bits = batch_size, bits
+        self.batch_size, self.bits, self.precisions, self.calibration = batch_size, bits, precisions, calibration
         self.deployed = lru_cache(maxsize=16)(self._deployed)
 
     def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
@@ -101,20 +120,45 @@ class Evaluator:
 
     def ranges(self, deployed: Network) -> Ranges:
         """The ranges of a deployed network over evenly spaced training images."""
-        return calibrate(deployed, normalize(self.data.calibration_images(NUM_RANGE_IMAGES), self.data))
+        images_BCHW = self.data.calibration_images(max(NUM_RANGE_IMAGES, self.batch_size))
+        x_BCHW = normalize(images_BCHW, self.data)
+        return calibrate(deployed, x_BCHW, method=self.calibration, batch_size=self.batch_size)
 
     def simulated(self, deployed: Network, policy: QuantizationPolicy, ranges: Ranges) -> Network:
         """What the runtime computes for a deployed network under a policy, in torch."""
         return simulate(deployed, policy, ranges, batch_size=self.batch_size, weight_bits=self.bits)
 
     def network(self, candidate: Candidate) -> Network:
-        """What the runtime will compute for a candidate, in torch."""
+        """What the runtime will compute for a candidate, in torch; UserError for a precision that the target lacks."""
+        self.check_precisions(candidate)
         deployed, ranges = self.deployed(candidate.architecture)
         return self.simulated(deployed, candidate.policy, ranges)
+
+    def check_precisions(self, candidate: Candidate) -> None:
+        """UserError when a block of a candidate has a precision that the target lacks."""
+        for name, precision in candidate.policy.precisions:
+            if precision not in self.precisions:
+                raise UserError(
+                    f"block '{name}' is {precision}, which the target lacks; it has {', '.join(self.precisions)}"
+                )
 
     def error_pct(self, candidate: Candidate, split: Split) -> float:
         """Top-1 error on a split, in %; lower is better."""
         return 100 - accuracy_pct(self.network(candidate), split, self.data)
+
+
+def target_evaluator(
+    supernet: Supernet, data: ImageData, profile: HardwareProfile, *, calibration: str = "min-max"
+) -> Evaluator:
+    """An evaluator for the target of a profile."""
+    return Evaluator(
+        supernet,
+        data,
+        batch_size=profile.batch_size,
+        bits=profile.weight_bits,
+        precisions=profile.precisions,
+        calibration=calibration,
+    )
 
 
 def run_search(
@@ -130,6 +174,7 @@ def run_search(
     seed: int = 0,
     architecture: Architecture | None = None,
     num_images: int | None = None,
+    calibration: str = "min-max",
     num_threads: int = 2,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
@@ -139,6 +184,7 @@ def run_search(
     Args:
         study: file or storage URL to which each measured candidate is appended; an existing one is continued.
         num_images: validation images that decide an error; all by default.
+        calibration: how ranges of static int8 are found, one of `nas.calibration.CALIBRATIONS`.
         num_threads: torch threads of every evaluation; part of what makes a search repeatable.
 
     Returns:
@@ -154,7 +200,7 @@ def run_search(
     limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
     candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
     cheap = CheapObjectives(candidates, profile)
-    evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
+    evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
     split = data.validation
     if num_images is not None:
         split = split.spread(num_images)
@@ -175,7 +221,12 @@ def run_search(
             constraints=limits,
             cheap=cheap,
             study=study,
-            settings={"num_threads": num_threads, "num_images": len(split), **(settings or {})},
+            settings={
+                "num_threads": num_threads,
+                "num_images": len(split),
+                "calibration": calibration,
+                **(settings or {}),
+            },
             progress=progress,
         )
 

@@ -15,10 +15,13 @@ from nas.errors import UserError
 OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params")
 """What a search can optimise and constrain."""
 
+CALIBRATIONS = ("min-max", "percentile", "entropy")
+"""Ways to find the ranges of static int8, see `nas.calibration`."""
+
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
 _COUNTS |= {"max_models": 1, "finetune_epochs": 0}
-_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture")
+_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture", "calibration")
 _OPTIONAL = ("epochs", "architecture", "num_validation", "num_images")
 
 
@@ -61,6 +64,8 @@ class RunConfig:
     """Images kept from training to judge candidates; None leaves it to `load_data`."""
     num_images: int | None = None
     """Validation images each candidate is judged on; None leaves it to `run_search`."""
+    calibration: str = "min-max"
+    """How ranges of static int8 are found: `min-max`, `percentile` or `entropy`."""
     max_models: int = 10
     """Models of the front that are exported and measured."""
     finetune_epochs: int = 0
@@ -76,6 +81,8 @@ class RunConfig:
             object.__setattr__(self, name, _as_names(name, getattr(self, name)))
         if not isinstance(self.training, Mapping):
             raise UserError(f"training is {self.training!r}; it must map names of training options to values")
+        if self.calibration not in CALIBRATIONS:
+            raise UserError(unknown_name("calibration", self.calibration, CALIBRATIONS))
         _check_objectives(self.objectives, self.constraints)
 
     def to_yaml(self) -> str:

@@ -10,12 +10,13 @@ import onnx
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from nas.calibration import OperatorRange
 from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import recalibrate
 from nas.finetuning.loop import Finetuned
 from nas.onnx_model import export_network
-from nas.quantization import OperatorRange, simulate
+from nas.quantization import simulate
 from nas.results import load_finetuned, load_results
 from nas.results import select as selected
 from nas.training.pretrained import TRAINED
@@ -38,6 +39,7 @@ def export_model(
     With `finetuned`, file and weights are those after finetuning, and `architecture.json` says so; weights with norms
     of their own are the supernet's all the same, since finetuning trains what has none.
     """
+    evaluator.check_precisions(candidate)
     network, ranges = evaluator.deployed(candidate.architecture)
     if finetuned is not None:
         network, ranges = finetuned.network, finetuned.ranges
@@ -58,6 +60,7 @@ def export_model(
         "finetuned": None if finetuned is None else {"epochs": len(finetuned.history), "history": finetuned.history},
         "batch_size": evaluator.batch_size,
         "weight_bits": evaluator.bits,
+        "calibration": evaluator.calibration,
         "ranges": {
             name: {path: _range_to_json(found) for path, found in operators.items()}
             for name, operators in ranges.items()

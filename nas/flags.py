@@ -78,6 +78,8 @@ class SearchFlags:
     """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
     num_images: int | None = None
     """Validation images each candidate is judged on. [default: all]"""
+    calibration: str | None = None
+    """How ranges of static int8 are found: min-max, percentile or entropy. [default: min-max]"""
     seed: int | None = None
     """Decides every random choice of the search. [default: 0]"""
     max_models: int | None = None

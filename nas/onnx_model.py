@@ -15,7 +15,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode, add_infer_metadata
 from torch import nn
 
-from nas.quantization import OperatorRange, Ranges
+from nas.calibration import OperatorRange, Ranges
+from nas.quantization import WEIGHT_ONLY_BITS, check_policy
+from nas.weight_only import weights_in_blocks
 from search_spaces import BlockSpec, Network
 from search_spaces.precision import QuantizationPolicy
 
@@ -51,6 +53,8 @@ def quantize_block(
         return model
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
+    if precision in WEIGHT_ONLY_BITS:
+        return weights_in_blocks(copied, WEIGHT_ONLY_BITS[precision])
     inferred = onnx.shape_inference.infer_shapes(copied)
     add_infer_metadata(inferred)
     weighted = weighted_nodes(inferred.graph)
@@ -155,7 +159,8 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 def export_network(
     network: Network, policy: QuantizationPolicy, ranges: Ranges, *, batch_size: int = 1, weight_bits: int = 8
 ) -> onnx.ModelProto:
-    """A deployed network under a policy as one ONNX model."""
+    """A deployed network under a policy as one ONNX model. Raises what `nas.quantization.check_policy` raises."""
+    check_policy(network, policy, ranges)
     models = [
         quantize_block(
             export_block(block, spec, batch_size=batch_size),

@@ -11,14 +11,15 @@ import numpy as np
 import onnx
 import torch
 
-from hardware_profiles.device import DeviceInfo, describe_device
+from hardware_profiles.device import describe_device
 from hardware_profiles.measure import LatencyStats, measure_interleaved
 from hardware_profiles.profile import BlockRow, HardwareProfile, NetworkRow
 from hardware_profiles.runtimes import Runtime
+from nas.calibration import calibrate
 from nas.errors import UserError
 from nas.onnx_model import chain, export_block, quantize_block
 from nas.progress import Progress
-from nas.quantization import calibrate
+from nas.saturation import find_weight_bits
 from predictors.latency import LatencyPredictor
 from predictors.metrics import prediction_metrics
 from search_spaces import Network, SearchSpace
@@ -42,12 +43,6 @@ class _Model(NamedTuple):
     model: onnx.ModelProto
 
 
-def weight_bits(device: DeviceInfo) -> int:
-    """Bits of int8 weights on a device: x86 kernels without VNNI saturate sums of 8-bit products, not of 7-bit ones."""
-    is_x86 = any(flag.startswith(("sse", "avx")) for flag in device.flags)
-    return 7 if is_x86 and not any("vnni" in flag for flag in device.flags) else 8
-
-
 def profile_device(
     space: SearchSpace,
     *,
@@ -66,7 +61,7 @@ def profile_device(
         seed: decides weights, inputs and which whole networks are measured.
 
     Raises:
-        UserError: the budget is too short to measure anything.
+        UserError: the budget is too short to measure anything, or the runtime's int8 is wrong here.
     """
     if budget_s <= 0:
         raise UserError(f"budget of {budget_s} s; profiling needs a positive number of seconds, such as 60")
@@ -75,7 +70,8 @@ def profile_device(
     precisions = tuple(p for p in PRECISIONS if p in runtime.precisions)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        models = list(_block_models(space, precisions, batch_size, weight_bits(device), report))
+        weight_bits = find_weight_bits(runtime)
+        models = list(_block_models(space, precisions, batch_size, weight_bits, report))
     empty = _Model(EMPTY_KEY, "fp32", _identity(space, batch_size))
     block_budget_s = budget_s * SHARE_FOR_BLOCKS
     block_stats = _measure([empty, *models], runtime, block_budget_s, _part(report, 0.2, 0.7, "measuring blocks"))
@@ -104,6 +100,7 @@ def profile_device(
         space=space.name,
         space_fingerprint=space.fingerprint,
         precisions=precisions,
+        weight_bits=weight_bits,
         call_overhead_ms=call_ms,
         rows=rows,
         networks=measured,

@@ -1,87 +1,35 @@
-"""Precisions simulated in torch: what a runtime computes with a block in int8, predicted before any file is made.
+"""Precisions simulated in torch: what a runtime computes with a block's weighted operators, before any file is made.
 
-Weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor:
-calibrated (`int8`) or taken from the target's batch at run time (`int8-dynamic`). Matrix products without weights,
-softmax, norms and additions stay fp32.
+int8: weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor:
+calibrated (`int8`) or taken from the target's batch at run time (`int8-dynamic`). Weight-only (`w8`, `w4`): weights of
+matrix multiplications in small blocks with a scale and a zero point each, computed with in fp32. Matrix products
+without weights, softmax, norms and additions stay fp32.
 """
 
 import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from nas.errors import UserError
+from nas.calibration import OperatorRange, Ranges, calibrate, describe_operator, operators
+from nas.errors import CandidateError, UserError
 from search_spaces import Network
 from search_spaces.blocks.layers import ConvRelu
-from search_spaces.network import run_block
 from search_spaces.precision import QuantizationPolicy
 
+__all__ = ["OperatorRange", "Ranges", "calibrate", "check_policy", "operators", "simulate"]
+
+LayerT = TypeVar("LayerT", bound=nn.Conv2d | nn.Linear)
+
 WEIGHT_BITS = 8
+"""Of int8's weights, unless a device's profile says otherwise."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorRange:
-    """Smallest and largest value that went into and came out of one weighted operator during calibration."""
-
-    input_low: float
-    input_high: float
-    output_low: float
-    output_high: float
-
-
-Ranges = Mapping[str, Mapping[str, OperatorRange]]
-"""For each block name, the ranges of its weighted operators by module path, in order of execution."""
-
-
-def operators(block: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a deployed block that int8 touches: linear layers, and convolutions with the ReLU fused to them."""
-    found: dict[str, nn.Module] = {}
-    for path, module in block.named_modules():
-        parent = path.rpartition(".")[0]
-        inside = isinstance(found.get(parent), ConvRelu) and path != ""
-        if isinstance(module, ConvRelu | nn.Conv2d | nn.Linear) and not inside:
-            found[path] = module
-    return found
-
-
-@torch.no_grad()
-def calibrate(network: Network, x_BCHW: torch.Tensor) -> Ranges:
-    """Ranges of all weighted operators of a deployed network, from one forward pass over normalised images."""
-    ranges: dict[str, dict[str, OperatorRange]] = {}
-    streams = {network.specs[0].reads[0].stream: x_BCHW}
-    for spec, block in zip(network.specs, network.blocks, strict=True):
-        found: dict[str, OperatorRange] = {}
-        ranges[spec.name] = found
-        hooks = [module.register_forward_hook(_recorder(found, path)) for path, module in operators(block).items()]
-        run_block(spec, block, streams)
-        for hook in hooks:
-            hook.remove()
-    return ranges
-
-
-def _recorder(found: dict[str, OperatorRange], path: str) -> Callable[..., None]:
-    def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if path in found:
-            raise UserError(
-                f"operator '{path}' runs twice in one block, which int8 doesn't support; keep the block in fp32"
-            )
-        (low, high), (out_low, out_high) = inputs[0].aminmax(), output.aminmax()
-        values = [float(value) for value in (low, high, out_low, out_high)]
-        if not all(abs(value) < float("inf") for value in values):
-            raise UserError(
-                f"calibration found values that are not finite at operator '{path}'; train the supernet again"
-            )
-        found[path] = OperatorRange(
-            input_low=min(values[0], 0.0),
-            input_high=max(values[1], 0.0),
-            output_low=min(values[2], 0.0),
-            output_high=max(values[3], 0.0),
-        )
-
-    return record
+WEIGHT_ONLY_BITS = {"w8": 8, "w4": 4}
+WEIGHT_ONLY_BLOCK = 32
+"""Input channels that share a scale and a zero point. With 16, ONNX Runtime stores 4-bit weights in 20% more bytes."""
 
 
 def simulate(
@@ -90,30 +38,66 @@ def simulate(
     """A deployed network as the runtime computes it under `policy`, with dynamic ranges over `batch_size` images.
 
     It has the network's parameters, quantized, in the same order; gradients pass its activations straight through.
+    Blocks that stay fp32 are shared with `network`, not copied. Raises what `check_policy` raises.
     """
+    check_policy(network, policy, ranges)
     blocks = []
     for spec, block in zip(network.specs, network.blocks, strict=True):
         precision = policy[spec.name]
-        if precision != "fp32":
-            block = copy.deepcopy(block)
-            for path, operator in operators(block).items():
-                if precision == "int8":
-                    new: nn.Module = StaticOperator(operator, ranges[spec.name][path], weight_bits)
-                elif isinstance(operator, nn.Linear):
-                    new = DynamicLinear(operator, batch_size, weight_bits)
-                else:
-                    continue  # run-time ranges are for matrix multiplications
-                block = _replaced(block, path, new)
-        blocks.append(block)
+        replaced: dict[int, nn.Module] = {}
+        for path, operator in operators(block).items() if precision != "fp32" else ():
+            if precision == "int8":
+                replaced[id(operator)] = StaticOperator(operator, ranges[spec.name][path], weight_bits)
+            elif isinstance(operator, nn.Linear):  # the other precisions are for matrix multiplications
+                replaced[id(operator)] = _quantized_linear(operator, precision, batch_size, weight_bits)
+        blocks.append(copy.deepcopy(block, replaced) if replaced else block)
     return Network(network.specs, blocks).eval()
 
 
-def _replaced(block: nn.Module, path: str, new: nn.Module) -> nn.Module:
-    if not path:
-        return new
-    parent, _, name = path.rpartition(".")
-    setattr(block.get_submodule(parent), name, new)
-    return block
+def check_policy(network: Network, policy: QuantizationPolicy, ranges: Ranges) -> None:
+    """Raise an error when a deployed network can't have a policy.
+
+    Raises:
+        UserError: the policy names a block that isn't there, or weights are not finite.
+        CandidateError: a block would be static int8 of which calibration saw nothing but zeros at an operator.
+    """
+    missing = sorted({name for name, _ in policy.precisions} - {spec.name for spec in network.specs})
+    if missing:
+        raise UserError(f"the policy names block '{missing[0]}', which the network hasn't; take it out of the policy")
+    for spec, block in zip(network.specs, network.blocks, strict=True):
+        if not all(bool(tensor.isfinite().all()) for tensor in block.state_dict().values()):
+            raise UserError(f"block '{spec.name}' has weights that are not finite; train the supernet again")
+        if policy[spec.name] == "int8":
+            _check_ranges(spec.name, operators(block), ranges[spec.name])
+
+
+def _check_ranges(name: str, found: dict[str, nn.Module], ranges: Mapping[str, OperatorRange]) -> None:
+    for path, operator in found.items():
+        seen = ranges[path]
+        quantized = [("input", seen.input_low, seen.input_high)]
+        if not isinstance(operator, nn.Linear):
+            quantized.append(("output", seen.output_low, seen.output_high))
+        for what, low, high in quantized:
+            if low == high:
+                raise CandidateError(
+                    f"the {what} of {describe_operator(name, path)} was always zero during calibration, which gives "
+                    "static int8 no scale; give the block another precision"
+                )
+
+
+def _quantized_linear(linear: nn.Linear, precision: str, batch_size: int, weight_bits: int) -> nn.Module:
+    weight_OI = linear.weight.detach()
+    if precision == "int8-dynamic":
+        return DynamicLinear(_with_weights(linear, quantize_weight(weight_OI, weight_bits)), batch_size)
+    return _with_weights(linear, quantize_blockwise(weight_OI, WEIGHT_ONLY_BITS[precision]))
+
+
+def _with_weights(layer: LayerT, weight: torch.Tensor, bias: torch.Tensor | None = None) -> LayerT:
+    """A copy of a layer with other weights, and another bias where one is given."""
+    new = {id(layer.weight): nn.Parameter(weight)}
+    if bias is not None:
+        new[id(layer.bias)] = nn.Parameter(bias)
+    return copy.deepcopy(layer, new)
 
 
 class StaticOperator(nn.Module):
@@ -123,28 +107,26 @@ class StaticOperator(nn.Module):
         super().__init__()
         layer = operator[0] if isinstance(operator, ConvRelu) else operator
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        self.operator = operator
-        self.input_scale, self.input_zero = affine(found.input_low, found.input_high)
-        self.output_scale, self.output_zero = affine(found.output_low, found.output_high)
+        self.input = affine(found.input_low, found.input_high)
+        self.output = affine(found.output_low, found.output_high)
         self.quantizes_output = not isinstance(layer, nn.Linear)
+        weight, bias = layer.weight.detach(), None
         if self.quantizes_output and layer.bias is not None:  # a convolution adds its bias in int32, before it rescales
-            step = weight_scale(layer.weight.detach(), weight_bits).flatten() * self.input_scale
-            layer.bias = nn.Parameter((layer.bias.detach() / step).round() * step)
-        layer.weight = nn.Parameter(quantize_weight(layer.weight.detach(), weight_bits))
+            step = weight_scale(weight, weight_bits).flatten() * self.input[0]
+            bias = (layer.bias.detach() / step).round() * step
+        self.layer = _with_weights(layer, quantize_weight(weight, weight_bits), bias)
+        self.activation = nn.ReLU() if isinstance(operator, ConvRelu) else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.operator(torch.fake_quantize_per_tensor_affine(x, self.input_scale, self.input_zero, 0, 255))
-        if self.quantizes_output:
-            y = torch.fake_quantize_per_tensor_affine(y, self.output_scale, self.output_zero, 0, 255)
-        return y
+        y = self.activation(self.layer(fake_quantize(x, *self.input)))
+        return fake_quantize(y, *self.output) if self.quantizes_output else y
 
 
 class DynamicLinear(nn.Module):
     """A linear layer with quantized weights whose input range is that of each group of `batch_size` images."""
 
-    def __init__(self, linear: nn.Linear, batch_size: int, weight_bits: int):
+    def __init__(self, linear: nn.Linear, batch_size: int):
         super().__init__()
-        linear.weight = nn.Parameter(quantize_weight(linear.weight.detach(), weight_bits))
         self.linear, self.batch_size = linear, batch_size
 
     def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
@@ -184,6 +166,19 @@ def affine(low: float, high: float) -> tuple[float, int]:
     return (scale, round(-low / scale)) if scale > 0 else (1.0, 0)
 
 
+def fake_quantize(x: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
+    """`quantize`, whose gradient is that of the identity within the range and zero beyond it."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return quantize(x, scale, zero)
+    inside = x.clamp(-zero * scale, (255 - zero) * scale)
+    return cast(torch.Tensor, StraightThrough.apply(inside, quantize(x.detach(), scale, zero)))
+
+
+def quantize(x: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
+    """Round to unsigned 8-bit integers and back: a twentieth of the time of torch's fake_quantize on a processor."""
+    return (x / scale).round_().clamp_(-zero, 255 - zero).mul_(scale)
+
+
 def largest_level(bits: int) -> int:
     """Largest integer of a weight: ONNX Runtime's range is -127..127 at 8 bits and -64..64 at 7."""
     return 127 if bits == 8 else 2 ** (bits - 1)
@@ -199,3 +194,18 @@ def weight_scale(weight: torch.Tensor, bits: int) -> torch.Tensor:
     """Size of one integer step of each output channel, broadcast over the other axes."""
     largest = weight.abs().flatten(1).amax(dim=1).clamp(min=torch.finfo(weight.dtype).tiny)
     return (largest / largest_level(bits)).view(-1, *[1] * (weight.ndim - 1))
+
+
+def quantize_blockwise(weight_OI: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round to unsigned integers, one scale and zero point for each `WEIGHT_ONLY_BLOCK` inputs of an output, and back.
+
+    Halves are rounded up and levels reckoned with the reciprocal scale, as ONNX Runtime's quantizer does it.
+    """
+    num_inputs, largest = weight_OI.shape[1], 2**bits - 1
+    weight_OKI = F.pad(weight_OI, (0, -num_inputs % WEIGHT_ONLY_BLOCK)).unflatten(1, (-1, WEIGHT_ONLY_BLOCK))
+    low_OK1, high_OK1 = weight_OKI.amin(2, keepdim=True).clamp(max=0), weight_OKI.amax(2, keepdim=True).clamp(min=0)
+    scale_OK1 = (high_OK1 - low_OK1) / largest
+    divisor_OK1 = torch.where(scale_OK1 > 0, scale_OK1, 1.0)
+    zero_OK1 = (0.5 - low_OK1 / divisor_OK1).floor().clamp(0, largest)
+    level_OKI = (weight_OKI * (1 / divisor_OK1) + zero_OK1 + 0.5).floor().clamp(0, largest)
+    return ((level_OKI - zero_OK1) * scale_OK1).flatten(1)[:, :num_inputs].contiguous()

@@ -148,6 +148,7 @@ class Run:
                     searcher=config.searcher,
                     seed=config.seed,
                     architecture=self.fixed,
+                    calibration=config.calibration,
                     settings=inputs,
                     progress=progress,
                     **options,
@@ -234,6 +235,7 @@ class Run:
             objectives=self.config.objectives,
             constraints=self.config.constraints,
             architecture=self.fixed,
+            calibration=self.config.calibration,
             max_models=self.config.max_models,
             name=f"verified{self._suffix}.json",
             models=self.models_path.name,
@@ -255,6 +257,7 @@ class Run:
             recipe=self.train_options,
             options=options,
             study=self.study_path.name,
+            calibration=self.config.calibration,
             progress=progress,
         )
 
@@ -303,6 +306,7 @@ class Run:
             "searcher": config.searcher,
             "seed": str(config.seed),
             "num_images": str(config.num_images or "default"),
+            "calibration": config.calibration,
             "architecture": "any" if self.fixed is None else _hash_text(json.dumps(self.fixed.to_json())),
         }
 

@@ -20,12 +20,12 @@ import torch
 from hardware_profiles.measure import LatencyStats, measure_interleaved
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, Session
-from nas.candidates import OBJECTIVES, Evaluator, torch_threads
+from nas.candidates import OBJECTIVES, Evaluator, target_evaluator, torch_threads
 from nas.data import ImageData, Split
+from nas.errors import UserError
 from nas.evaluation import normalize, predict_classes
 from nas.export import export_model
 from nas.onnx_model import INPUT
-from nas.profiling import weight_bits
 from nas.progress import Progress
 from nas.search import Constraint, Objective, parse_constraint
 from nas.search.pareto import on_front
@@ -49,6 +49,7 @@ def verify_front(
     objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
     constraints: Sequence[str] = (),
     architecture: Architecture | None = None,
+    calibration: str = "min-max",
     max_models: int = 10,
     num_threads: int = 2,
     name: str = "verified.json",
@@ -59,16 +60,21 @@ def verify_front(
 
     Args:
         frame: the study's rows, as `run_search` returns them.
+        calibration: as the search was given it.
         max_models: how many candidates are measured at most; they are spread over the front.
 
     Returns:
         One row a measured candidate: index, on_front, reason, measured values, test error, agreement with torch.
+
+    Raises:
+        UserError: the runtime lacks a precision of the profile; nothing is written.
     """
+    check_runtime(runtime, profile)
     started, report = time.perf_counter(), progress or (lambda done, total, message="": None)
     chosen = [OBJECTIVES[objective] for objective in objectives]
     limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
     candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
-    evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
+    evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
     genes = [choice.name for choice in candidates.choices]
     current = frame[frame["state"] == "complete"].copy()
     measured: dict[int, dict[str, Any]] = {}
@@ -142,6 +148,16 @@ def measure_files(
         | {"test_error_pct": _error_pct(test, data.test)}
         for path, (classes, test), expected, latency in zip(paths, found, simulated, stats, strict=True)
     ]
+
+
+def check_runtime(runtime: Runtime, profile: HardwareProfile) -> None:
+    """UserError when the runtime can't execute every precision that the profile was measured in."""
+    lacking = [precision for precision in profile.precisions if precision not in runtime.precisions]
+    if lacking:
+        raise UserError(
+            f"runtime '{runtime.name}' {runtime.version} lacks {', '.join(lacking)} of profile '{profile.name}'; "
+            "install a version that has it, or profile this one with `nas profile`"
+        )
 
 
 def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:

@@ -9,8 +9,9 @@ from search_spaces.errors import SpaceError, unknown_name
 from search_spaces.network import BlockSpec
 from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
 
-PRECISIONS = ("fp32", "int8", "int8-dynamic")
-"""fp32; static int8 (calibrated activation ranges, QDQ); int8 with run-time ranges, for matrix multiplications only."""
+PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4")
+"""fp32; static int8 (calibrated activation ranges, QDQ); for matrix multiplications only: int8 with run-time ranges,
+and weights alone in 8 or 4 bits."""
 
 PREFIX = "precision."
 """Precision genes are named by their place: `precision.stage1.block1.token_mixer`."""

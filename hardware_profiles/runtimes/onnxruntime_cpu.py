@@ -30,7 +30,8 @@ class OnnxRuntime(Runtime):
 
     name = "onnxruntime"
     version = ort.__version__
-    precisions = ("fp32", "int8", "int8-dynamic")
+    precisions = ("fp32", "int8", "int8-dynamic", "w8", "w4")
+    """Not fp16 and bf16: this provider casts fp16 to fp32 and refuses bf16."""
 
     def __init__(self, *, num_threads: int = 1) -> None:
         if num_threads < 1:

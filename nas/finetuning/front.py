@@ -11,14 +11,13 @@ import pandas as pd
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
-from nas.candidates import Evaluator, torch_threads
+from nas.candidates import Evaluator, target_evaluator, torch_threads
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import predict_classes
 from nas.export import export_model, load_model
 from nas.finetuning.loop import finetune_network, finetune_recipe
 from nas.finetuning.options import FinetuneOptions
-from nas.profiling import weight_bits
 from nas.progress import Progress, no_progress
 from nas.results import STUDY, beside, load_finetuned, replace_text
 from nas.supernet import Supernet
@@ -41,6 +40,7 @@ def finetune_front(
     recipe: TrainOptions,
     options: FinetuneOptions,
     study: str = STUDY,
+    calibration: str = "min-max",
     num_threads: int = 2,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
@@ -52,6 +52,7 @@ def finetune_front(
     Args:
         indices: members whose folders verifying left in `front`.
         recipe: the supernet's.
+        calibration: as the search was given it.
 
     Returns:
         One row a finetuned model, earlier ones included: index, FINETUNED of `nas.results`, repeated_latency_ms (of the
@@ -60,7 +61,7 @@ def finetune_front(
     Raises:
         UserError: a model was not exported, or was finetuned as another candidate; training fails.
     """
-    evaluator = Evaluator(supernet, data, batch_size=profile.batch_size, bits=weight_bits(profile.device))
+    evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
     sources = {index: beside(folder, study, "front") / str(index) for index in indices}
     targets = {index: beside(folder, study, "finetuned") / str(index) for index in indices}
     candidates = {index: _candidate(source) for index, source in sources.items()}

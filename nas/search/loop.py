@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from nas.errors import UserError
+from nas.errors import CandidateError, UserError
 from nas.progress import Progress
 from nas.search.feasibility import check_feasible
 from nas.search.objectives import Constraint, Objective
@@ -142,6 +142,8 @@ def _measure(
     start_s = clock()
     try:
         measured = evaluate(dict(suggestion.genotype))
+    except CandidateError as error:
+        reason = str(error)
     except UserError:
         raise
     except Exception as error:  # one candidate that cannot be built or run must not end the search

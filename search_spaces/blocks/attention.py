@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, as_linear, conv_norm_axes, to_image, to_tokens
+from search_spaces.blocks.layers import LINEAR_PRECISIONS, ConvNorm, as_linear, conv_norm_axes, to_image, to_tokens
 
 
 def split_heads(x_BTC: torch.Tensor, num_tokens: int, num_heads: int, head_dim: int) -> torch.Tensor:
@@ -33,7 +33,7 @@ def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.T
 class Attention(Block):
     """x + project(softmax attention(q, k, v of depth-wise(x)))."""
 
-    precisions = ("fp32", "int8", "int8-dynamic")
+    precisions = LINEAR_PRECISIONS
     closing_scale = "project.1.weight"
     mix = staticmethod(softmax_attention)
 

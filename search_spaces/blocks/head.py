@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import to_tokens
+from search_spaces.blocks.layers import LINEAR_PRECISIONS, to_tokens
 
 
 class Head(Block):
     """Logits (B, num_classes) of the image's mean features."""
 
-    precisions = ("fp32", "int8", "int8-dynamic")
+    precisions = LINEAR_PRECISIONS
 
     def __init__(self, reads: tuple[Port, ...], *, num_classes: int):
         super().__init__(reads)

@@ -6,6 +6,9 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+LINEAR_PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4")
+"""Precisions of a block that has linear layers once deployed; in all but static int8 its convolutions stay fp32."""
+
 
 class ConvNorm(nn.Sequential):
     """Convolution and batch norm; `folded()` is one convolution with bias. Zero padding keeps the size at stride 1."""

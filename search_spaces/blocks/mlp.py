@@ -5,13 +5,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, conv_norm_axes, to_image, to_tokens
+from search_spaces.blocks.layers import LINEAR_PRECISIONS, ConvNorm, conv_norm_axes, to_image, to_tokens
 
 
 class Mlp(Block):
     """x + reduce(relu(expand(x))), with `ratio` times as many hidden channels and batch norm after both (LeViT)."""
 
-    precisions = ("fp32", "int8", "int8-dynamic")
+    precisions = LINEAR_PRECISIONS
     closing_scale = "reduce.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, ratio: int):
@@ -33,7 +33,7 @@ class Mlp(Block):
 class GatedMlp(Block):
     """x + reduce(relu(gate) * value): ReGLU (Shazeer 2020), gate and value packed into one convolution."""
 
-    precisions = ("fp32", "int8", "int8-dynamic")
+    precisions = LINEAR_PRECISIONS
     closing_scale = "reduce.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, ratio: int):

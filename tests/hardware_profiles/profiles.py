@@ -27,6 +27,7 @@ def make_profile(
         space=space,
         space_fingerprint="0123456789abcdef",
         precisions=("fp32", "int8", "int8-dynamic"),
+        weight_bits=8,
         call_overhead_ms=call_overhead_ms,
         rows=tuple(
             BlockRow(key=key, precision=precision, latency_ms=cost, spread_pct=1.0, num_runs=100)

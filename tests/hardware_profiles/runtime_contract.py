@@ -22,7 +22,8 @@ def model_bytes(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], *, 
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 8]) for name in ("y", "z")],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    operators = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=operators, ir_version=9)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
@@ -56,7 +57,21 @@ INT8_DYNAMIC = model_bytes(
     ],
     {"w": WEIGHT},
 )
-MODELS = {"fp32": FP32, "int8": INT8, "int8-dynamic": INT8_DYNAMIC}
+
+
+def weight_only(bits: int) -> bytes:
+    """`WEIGHT` in one block of 16 inputs for each of 8 outputs, unsigned with a zero point in the middle."""
+    middle = 2 ** (bits - 1)
+    levels_NK = np.full((8, 16), middle, np.uint8)
+    levels_NK[:, :8] = (WEIGHT.T * (middle - 1)).round() + middle
+    packed = levels_NK if bits == 8 else levels_NK[:, 0::2] | (levels_NK[:, 1::2] << 4)
+    shape = {"K": 8, "N": 8, "bits": bits, "block_size": 16, "accuracy_level": 1}
+    node = helper.make_node("MatMulNBits", ["x0", "wq", "scales"], ["z"], domain="com.microsoft", **shape)
+    weights = {"wq": packed[:, None], "scales": np.full((8, 1), 1 / (middle - 1), np.float32)}
+    return model_bytes([helper.make_node("Identity", ["x0"], ["y"]), node], weights)
+
+
+MODELS = {"fp32": FP32, "int8": INT8, "int8-dynamic": INT8_DYNAMIC, "w8": weight_only(8), "w4": weight_only(4)}
 
 
 class RuntimeContract(ABC):
@@ -93,7 +108,7 @@ class RuntimeContract(ABC):
             output = runtime.load(MODELS[precision]).run({"x0": self.x})
             expected = runtime.load(FP32).run({"x0": self.x})
             product = output[0] if precision == "fp32" else output[1]
-            np.testing.assert_allclose(product, expected[0], atol=0.2)
+            np.testing.assert_allclose(product, expected[0], atol=0.6 if precision == "w4" else 0.2)
 
     def test_a_file_and_its_bytes_give_the_same_outputs(self, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"

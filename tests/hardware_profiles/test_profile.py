@@ -147,10 +147,11 @@ def test_a_changed_byte_never_loads_as_another_profile(
         ('"latency_ms": 2.5', '"latency_ms": -2.5', "0 or more"),
         ('"latency_ms": 2.5', '"latency_ms": NaN', "not JSON"),
         ('"latency_ms": 2.5', '"latency_ms": "2.5"', "0 or more"),
+        ('"weight_bits": 8', '"weight_bits": 6', "must be 7 or 8"),
         ('"num_threads": 1', '"num_threads": "1"', "not the content"),
         ('"num_cores": 2', '"cores": 2', "not the content"),
-        ('"version": 1', '"version": 2', "format version 2, this release reads 1"),
-        ('"version": 1', '"version": null', "format version None"),
+        ('"version": 2', '"version": 1', "format version 1, this release reads 2"),
+        ('"version": 2', '"version": null', "format version None"),
         ('"format": "', '"format": "another ', "isn't a hardware profile"),
     ],
 )

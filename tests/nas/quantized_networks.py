@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from nas.quantization import Ranges, calibrate
+from nas.calibration import Ranges, calibrate
 from search_spaces import BlockSpec, Network, SearchSpace
 from search_spaces.precision import Candidate, CandidateSpace
 from tests.search_spaces.block_cases import randomize

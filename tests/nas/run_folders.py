@@ -80,7 +80,7 @@ def write_verified(folder: Path, study: Study) -> None:
 
 def _row(index: int, candidate: Candidate, rng: np.random.Generator, *, failed: bool) -> Row:
     specs = SPACE.space.blocks(candidate.architecture)
-    factor = {"fp32": 1.0, "int8": 0.7, "int8-dynamic": 0.8}
+    factor = {"fp32": 1.0, "int8": 0.7, "int8-dynamic": 0.8, "w8": 1.1, "w4": 1.0}
     macs = [spec.reads[0].shape[0] ** 2 * spec.reads[0].shape[1] ** 2 * 4.0 for spec in specs]
     latency_ms = sum(m * factor[candidate.policy[spec.name]] for m, spec in zip(macs, specs, strict=True)) / 5e6 + 0.02
     error_pct = 8 + 3 / (latency_ms + 0.1) + float(rng.normal(0, 0.4))

@@ -12,6 +12,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import CheapObjectives, Evaluator, check_profile, first_candidates, profile_blocks, run_search
 from nas.data import ImageData
 from nas.errors import UserError
+from nas.export import export_model
 from nas.supernet import Supernet
 from predictors.latency import LatencyPredictor
 from search_spaces.cost import network_cost
@@ -128,3 +129,55 @@ def test_mistakes_are_named_in_one_line(
     with pytest.raises(UserError, match="latency_ms<=1e-09"):
         search(supernet, tiny_data, tiny_profile, constraints=("latency_ms<=1e-9",))
     check_profile(tiny_profile, SPACE)
+
+
+def test_ranges_found_in_another_way_are_another_study(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    options = {"architecture": SPACE.smallest(), "study": tmp_path / "study.db"}
+    search(supernet, tiny_data, tiny_profile, num_evaluations=1, **options)
+    with pytest.raises(UserError, match="calibration"):
+        search(supernet, tiny_data, tiny_profile, num_evaluations=2, calibration="percentile", **options)
+    with pytest.raises(UserError, match="unknown calibration 'kl'; available: entropy, min-max, percentile"):
+        search(supernet, tiny_data, tiny_profile, calibration="kl")
+
+
+def test_weights_that_are_not_finite_stop_a_search(tiny_data: ImageData, tiny_profile: HardwareProfile) -> None:
+    broken = Supernet(SPACE)
+    broken.flat.fill_(float("nan"))
+    with pytest.raises(UserError, match="block 'stem'.*train the supernet again"):
+        search(broken, tiny_data, tiny_profile)
+
+
+def test_operators_that_give_only_zeros_fail_static_int8_and_nothing_else(
+    tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    silent = Supernet(SPACE)
+    silent.flat.zero_()
+    frame = search(silent, tiny_data, tiny_profile, architecture=SPACE.smallest(), num_evaluations=5)
+    static = (frame.filter(like="precision.") == "int8").any(axis=1)
+    assert static.any()
+    assert list(frame["state"]) == ["failed" if has_int8 else "complete" for has_int8 in static]
+    assert frame["reason"][static].str.contains("block 'stem' was always zero during calibration").all()
+
+
+def test_a_batch_larger_than_the_training_split_is_refused(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    wide = dataclasses.replace(tiny_profile, batch_size=1000)
+    with pytest.raises(UserError, match="calibration with 480 images, but the target's batch has 1000"):
+        search(supernet, tiny_data, wide, num_evaluations=1)
+
+
+def test_a_precision_that_the_target_lacks_is_refused_and_nothing_is_written(
+    supernet: Supernet, tiny_data: ImageData, tmp_path: Path
+) -> None:
+    evaluator = Evaluator(supernet, tiny_data, precisions=("fp32", "w8"))
+    candidate = CANDIDATES.uniform(SPACE.smallest(), "w4")
+    message = "block '.*' is w4, which the target lacks; it has fp32, w8"
+    with pytest.raises(UserError, match=message):
+        evaluator.network(candidate)
+    with pytest.raises(UserError, match=message):
+        export_model(evaluator, candidate, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+    evaluator.network(CANDIDATES.uniform(SPACE.smallest(), "w8"))

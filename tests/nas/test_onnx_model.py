@@ -9,7 +9,7 @@ from nas.onnx_model import INPUT, OUTPUT, export_block, export_network, quantize
 from nas.quantization import simulate
 from search_spaces import BlockSpec, Network
 from search_spaces.blocks import block_class
-from search_spaces.precision import QuantizationPolicy, uniform_policy
+from search_spaces.precision import PRECISIONS, QuantizationPolicy, uniform_policy
 from tests.nas.quantized_networks import deployed, random_candidate, rms
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
@@ -73,7 +73,7 @@ def test_network_in_random_precisions_is_what_was_simulated(seed: int, batch_siz
     options = {"batch_size": batch_size, "weight_bits": BITS}
     plain = run(export_network(network, QuantizationPolicy(), ranges, **options), x_BCHW, batch_size)
     torch.testing.assert_close(plain, network(x_BCHW), atol=1e-4, rtol=1e-4)
-    policies = [candidate.policy, uniform_policy(specs, "int8"), uniform_policy(specs, "int8-dynamic")]
+    policies = [candidate.policy, *(uniform_policy(specs, precision) for precision in PRECISIONS[1:])]
     for policy in policies:
         model = export_network(network, policy, ranges, **options)
         onnx.checker.check_model(model)
@@ -110,5 +110,7 @@ def test_quantizing_leaves_the_fp32_model_alone() -> None:
     small = quantize_block(model, "int8", ranges[spec.name])
     assert model.SerializeToString() == before
     assert small.ByteSize() < 0.6 * model.ByteSize()
+    assert quantize_block(model, "w4", {}).ByteSize() < 0.7 * quantize_block(model, "w8", {}).ByteSize()
+    assert model.SerializeToString() == before
     assert quantize_block(model, "fp32", {}) is model
     assert isinstance(network, Network)

@@ -1,15 +1,13 @@
 """A profile of the tiny space: complete, of use, and refused when it can't be."""
 
-import dataclasses
 import json
 
 import pytest
 
-from hardware_profiles.device import DeviceInfo
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.errors import UserError
-from nas.profiling import NUM_FIT, NUM_HELD_OUT, num_rows, profile_device, weight_bits
+from nas.profiling import NUM_FIT, NUM_HELD_OUT, num_rows, profile_device
 from search_spaces.blocks import block_class
 from tests.tiny_space import tiny
 
@@ -48,20 +46,3 @@ def test_profile_survives_json(tiny_profile: HardwareProfile) -> None:
 def test_budget_without_time_is_refused(budget_s: float) -> None:
     with pytest.raises(UserError, match=f"budget of {budget_s} s; profiling needs a positive number of seconds"):
         profile_device(tiny(), runtime=get_runtime("onnxruntime"), budget_s=budget_s)
-
-
-@pytest.mark.parametrize(
-    ("flags", "bits"),
-    [
-        (("sse2", "avx2"), 7),
-        (("avx2", "avx_vnni"), 8),
-        (("avx512f", "avx512_vnni"), 8),
-        (("asimd", "asimddp"), 8),
-        ((), 8),
-    ],
-)
-def test_weights_have_7_bits_where_8_would_saturate(
-    flags: tuple[str, ...], bits: int, tiny_profile: HardwareProfile
-) -> None:
-    device: DeviceInfo = dataclasses.replace(tiny_profile.device, flags=flags)
-    assert weight_bits(device) == bits

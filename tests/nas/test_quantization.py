@@ -1,12 +1,20 @@
-"""Simulated int8 against plain arithmetic."""
+"""Simulated precisions against plain arithmetic, and policies that can't be."""
 
+import dataclasses
+
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from nas.errors import UserError
-from nas.quantization import DynamicLinear, affine, calibrate, operators, quantize_weight, simulate
-from search_spaces.precision import QuantizationPolicy, uniform_policy
+from nas.calibration import OperatorRange
+from nas.errors import CandidateError, UserError
+from nas.onnx_model import export_block, export_network, quantize_block
+from nas.quantization import DynamicLinear, affine, quantize_blockwise, quantize_weight, simulate
+from search_spaces import BlockSpec
+from search_spaces.blocks import Port
+from search_spaces.precision import PRECISIONS, QuantizationPolicy, uniform_policy
 from tests.nas.quantized_networks import deployed, random_candidate, rms
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
@@ -61,7 +69,7 @@ def test_dynamic_ranges_are_those_of_each_batch(batch_size: int) -> None:
         weight = quantize_weight(plain.weight, 8)
         expected.append(integers(part_BTC, scale, zero) @ weight.T + plain.bias)
     before = x_BTC.clone()
-    simulated = DynamicLinear(nn.Linear(6, 5), batch_size, 8)
+    simulated = DynamicLinear(nn.Linear(6, 5), batch_size)
     simulated.linear.weight.copy_(quantize_weight(plain.weight, 8))
     simulated.linear.bias.copy_(plain.bias)
     torch.testing.assert_close(simulated(x_BTC), torch.cat(expected), atol=1e-4, rtol=1e-4)
@@ -84,18 +92,61 @@ def test_static_operators_round_inputs_and_convolution_outputs_to_calibrated_lev
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("num_inputs", [1, 16, 32, 40, 96, 288])
+def test_blocks_of_weights_are_rounded_as_onnx_runtime_packs_them(num_inputs: int, bits: int) -> None:
+    torch.manual_seed(num_inputs)
+    weight_OI = torch.randn(9, num_inputs) * torch.tensor([1e-3, 0.1, 1, 10, 1, 1, 1, 1, 0]).view(-1, 1)
+    weight_OI[4:6].abs_()
+    weight_OI[6:8] = (weight_OI[6:8] * 4).round() / 4  # ties
+    assert torch.equal(quantize_blockwise(weight_OI, bits), unpacked(weight_OI, bits))
+
+
+def unpacked(weight_OI: torch.Tensor, bits: int) -> torch.Tensor:
+    """Weights read back from the packed tensors of the quantizer of ONNX Runtime."""
+    linear = nn.Linear(*reversed(weight_OI.shape), bias=False)
+    linear.weight.copy_(weight_OI)
+    spec = BlockSpec(name="linear", kind="mlp", reads=(Port(layout="BTC", shape=(3, weight_OI.shape[1])),))
+    graph = quantize_block(export_block(linear, spec), f"w{bits}", {}).graph
+    node = next(node for node in graph.node if node.op_type == "MatMulNBits")
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    packed, scales, zeros = (stored[name] for name in node.input[1:4])
+    num_outputs, num_blocks = packed.shape[:2]
+    if bits == 4:
+        packed, zeros = (np.stack([array & 15, array >> 4], -1) for array in (packed, zeros))
+    level_OKI = packed.reshape(num_outputs, num_blocks, -1).astype(np.float32)
+    zero_OK1 = zeros.reshape(num_outputs, -1, 1)[:, :num_blocks].astype(np.float32)
+    found_OKI = (level_OKI - zero_OK1) * scales.reshape(num_outputs, num_blocks, 1)
+    return torch.from_numpy(found_OKI.reshape(num_outputs, -1)[:, : weight_OI.shape[1]])
+
+
+@torch.no_grad()
+def test_weight_only_precisions_touch_linear_layers_alone() -> None:
+    network, ranges, x_BCHW = deployed(SPECS)
+    exact, errors = network(x_BCHW), []
+    for precision, bits in (("w8", 8), ("w4", 4)):
+        simulated = simulate(network, uniform_policy(SPECS, precision), ranges)
+        for plain, block in zip(network.modules(), simulated.modules(), strict=True):
+            if isinstance(plain, nn.Linear):
+                assert torch.equal(block.weight, quantize_blockwise(plain.weight, bits))
+            elif isinstance(plain, nn.Conv2d):
+                assert torch.equal(block.weight, plain.weight)
+        errors.append(rms(simulated(x_BCHW) - exact))
+    assert 0 < 4 * errors[0] < errors[1] < 0.5 * rms(exact)
+
+
+@torch.no_grad()
 def test_one_calibration_serves_all_policies() -> None:
     network, ranges, x_BCHW = deployed(SPECS)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     modules = [id(module) for module in network.modules()]
-    policies = [uniform_policy(SPECS, "int8"), uniform_policy(SPECS, "int8-dynamic")]
+    policies = [uniform_policy(SPECS, precision) for precision in PRECISIONS[1:]]
     first = [simulate(network, policy, ranges)(x_BCHW) for policy in policies]
     again = [simulate(network, policy, ranges)(x_BCHW) for policy in reversed(policies)]
     assert modules == [id(module) for module in network.modules()]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert torch.equal(first[0], again[1])
-    assert torch.equal(first[1], again[0])
-    assert not torch.equal(first[0], first[1])
+    assert all(torch.equal(one, other) for one, other in zip(first, reversed(again), strict=True))
+    assert len({float(logits.sum()) for logits in first}) == len(policies)
 
 
 @torch.no_grad()
@@ -107,19 +158,6 @@ def test_int8_is_near_fp32_and_fewer_bits_are_farther_away() -> None:
     assert errors[0] < 0.1 * rms(exact)
 
 
-@torch.no_grad()
-def test_calibrated_ranges_hold_zero_and_the_extremes() -> None:
-    network, ranges, x_BCHW = deployed(SPECS)
-    stem = next(iter(ranges["stem"].values()))
-    assert (stem.input_low, stem.input_high) == (float(x_BCHW.min()), float(x_BCHW.max()))
-    assert stem.output_low == 0  # what leaves the ReLU
-    for block, spec in zip(network.blocks, network.specs, strict=True):
-        assert set(ranges[spec.name]) == set(operators(block))
-        for found in ranges[spec.name].values():
-            assert found.input_low <= 0 <= found.input_high
-            assert found.output_low <= 0 <= found.output_high
-
-
 def test_only_blocks_of_the_policy_change() -> None:
     candidate = random_candidate(SPACE, 5)
     network, ranges, _ = deployed(SPACE.blocks(candidate.architecture))
@@ -129,20 +167,46 @@ def test_only_blocks_of_the_policy_change() -> None:
         assert (old is new) == (candidate.policy[spec.name] == "fp32")
 
 
-def test_what_cannot_be_calibrated_is_refused() -> None:
-    network, _, x_BCHW = deployed(SPECS)
-    with pytest.raises(UserError, match="values that are not finite at operator '0'; train the supernet again"):
-        calibrate(network, x_BCHW * float("nan"))
-    shared = nn.Linear(32, 32)
-    twice = deployed((CASES["head"],))[0]
-    twice.blocks[0] = nn.Sequential(nn.Flatten(), nn.Linear(32 * 64, 32), shared, nn.ReLU(), shared)
-    with pytest.raises(UserError, match="operator '2' runs twice in one block.*keep the block in fp32"):
-        calibrate(twice, torch.randn(2, 32, 8, 8))
-
-
 @pytest.mark.parametrize(
     ("low", "high", "expected"), [(-1.0, 1.55, (0.01, 100)), (0, 0, (1.0, 0)), (0, 2.55, (0.01, 0))]
 )
 def test_affine_levels_span_the_range(low: float, high: float, expected: tuple[float, int]) -> None:
     scale, zero = affine(low, high)
     assert (pytest.approx(scale), zero) == expected
+
+
+APPLY = {"simulate": simulate, "export_network": export_network}
+
+
+@pytest.mark.parametrize("apply", APPLY.values(), ids=APPLY)
+class TestPoliciesThatCannotBe:
+    def test_a_block_that_is_not_there_is_named(self, apply) -> None:
+        network, ranges, _ = deployed(SPECS)
+        policy = QuantizationPolicy(precisions=(("stage9.block1.token_mixer", "int8"),))
+        with pytest.raises(UserError, match=r"names block 'stage9\.block1\.token_mixer', which the network hasn't"):
+            apply(network, policy, ranges)
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_a_block_with_weights_that_are_not_finite_is_named(self, apply, precision: str) -> None:
+        network, ranges, _ = deployed(SPECS)
+        name = network.specs[-1].name
+        network.blocks[-1].classify.weight.data[0, 0] = float("nan")
+        with pytest.raises(UserError, match=f"block '{name}' has weights that are not finite; train") as caught:
+            apply(network, uniform_policy(SPECS, precision), ranges)
+        assert not isinstance(caught.value, CandidateError)
+
+    def test_an_operator_that_saw_only_zeros_has_no_static_scale(self, apply) -> None:
+        network, ranges, _ = deployed(SPECS)
+        (path, found), *_ = ranges["stem"].items()
+        silent = dataclasses.replace(found, output_low=0.0, output_high=0.0)
+        dead = {**ranges, "stem": {**ranges["stem"], path: silent}}
+        message = f"the output of operator '{path}' of block 'stem' was always zero.*another precision"
+        with pytest.raises(CandidateError, match=message):
+            apply(network, uniform_policy(SPECS, "int8"), dead)
+        apply(network, uniform_policy(SPECS, "int8-dynamic"), dead)
+
+    def test_a_linear_layer_may_give_nothing_but_zeros(self, apply) -> None:
+        network, ranges, _ = deployed(SPECS)
+        silent = OperatorRange(input_low=0.0, input_high=1.0, output_low=0.0, output_high=0.0)
+        head = dict.fromkeys(ranges["head"], silent)
+        apply(network, QuantizationPolicy(precisions=(("head", "int8"),)), {**ranges, "head": head})

@@ -12,6 +12,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
 from nas.data import ImageData
+from nas.errors import UserError
 from nas.export import FILES
 from nas.supernet import Supernet
 from nas.verify import MEASURED, verify_front
@@ -102,3 +103,13 @@ def test_failed_rows_are_never_exported(
     verified = verify_front(supernet, tiny_data, runtime, tiny_profile, failed, tmp_path, max_models=4)
     assert list(verified["index"]) == [int(frame["index"].iloc[0])]
     assert verified["on_front"].all()
+
+
+def test_a_runtime_without_a_precision_of_the_profile_is_refused_before_anything_is_written(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    older = get_runtime("onnxruntime")
+    older.precisions = ("fp32", "int8")
+    with pytest.raises(UserError, match="runtime 'onnxruntime' .* lacks int8-dynamic, w8, w4 of profile 'here'"):
+        verify_front(supernet, tiny_data, older, tiny_profile, frame, tmp_path)
+    assert list(tmp_path.iterdir()) == []

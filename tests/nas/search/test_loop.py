@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nas.errors import UserError
+from nas.errors import CandidateError, UserError
 from nas.search import Objective, optimize, parse_constraint
 from nas.search.objectives import as_costs
 from nas.search.pareto import hypervolume, on_front, pareto_front
@@ -259,3 +259,21 @@ def test_three_objectives_and_a_single_candidate_space():
     assert len(frame) == 40
     single = optimize(lambda g: (1.0, 2.0), [Choice(name="a", values=(1,))], objectives=OBJECTIVES, num_evaluations=9)
     assert len(single) == 1
+
+
+def test_an_impossible_candidate_is_a_failed_row_and_a_broken_supernet_ends_the_search():
+    def impossible_once(genotype):
+        if not seen:
+            seen.append(genotype)
+            raise CandidateError("block 'stem' was always zero")
+        return evaluate(genotype)
+
+    def broken(genotype):
+        raise UserError("weights are not finite")
+
+    seen: list = []
+    frame = optimize(impossible_once, **SMALL, num_evaluations=3, searcher="random")
+    assert list(frame["state"]) == ["failed", "complete", "complete"]
+    assert frame["reason"][0] == "block 'stem' was always zero"
+    with pytest.raises(UserError, match="weights are not finite"):
+        optimize(broken, **SMALL, num_evaluations=3, searcher="random")

@@ -1,0 +1,75 @@
+"""How many bits int8 weights may have on a device, found out by running models whose exact result is known."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from hardware_profiles.runtimes import Runtime
+from nas.calibration import calibrate
+from nas.errors import UserError
+from nas.onnx_model import export_block, quantize_block
+from nas.quantization import simulate
+from search_spaces import BlockSpec, Network
+from search_spaces.blocks import Port
+from search_spaces.precision import uniform_policy
+
+FORMS = (8, 7)
+"""Bits of signed weights, with unsigned 8-bit activations; the first exact one is taken."""
+
+NUM_CHANNELS = 64
+TOLERANCE = 0.02
+"""Of the largest output: a convolution's may be an 8-bit level off, a saturated sum is wrong by half."""
+
+
+def find_weight_bits(runtime: Runtime) -> int:
+    """The most bits of int8 weights that every int8 precision of the runtime computes exactly here.
+
+    x86 processors without VNNI add pairs of products in 16 bits: 2 x 255 x 127 saturates, 2 x 255 x 64 doesn't. Both
+    forms run in the same kernels, so fewer bits are never faster.
+
+    Raises:
+        UserError: no form is exact.
+    """
+    precisions = [precision for precision in ("int8", "int8-dynamic") if precision in runtime.precisions]
+    for bits in FORMS:
+        if all(_is_exact(runtime, precision, bits, *probe) for precision in precisions for probe in _probes()):
+            return bits
+    raise UserError(
+        f"runtime '{runtime.name}' {runtime.version} computes int8 wrongly here, even with {FORMS[-1]}-bit weights; "
+        "use another one, or take int8 out of its `precisions`"
+    )
+
+
+def _probes() -> Iterator[tuple[BlockSpec, nn.Module]]:
+    """A matrix multiplication and convolutions whose products are as large as they can be."""
+    tokens, image = Port(layout="BTC", shape=(4, NUM_CHANNELS)), Port(shape=(NUM_CHANNELS, 4, 4))
+    linear = nn.Linear(NUM_CHANNELS, NUM_CHANNELS, bias=False)
+    yield _spec(tokens), _extreme(linear)
+    for kernel, groups in ((1, 1), (3, 1), (3, NUM_CHANNELS)):
+        conv = nn.Conv2d(NUM_CHANNELS, NUM_CHANNELS, kernel, padding=kernel // 2, groups=groups, bias=False)
+        yield _spec(image), _extreme(conv)
+
+
+def _is_exact(runtime: Runtime, precision: str, bits: int, spec: BlockSpec, module: nn.Module) -> bool:
+    """Does the runtime give what the simulation does? Its sums are below 2^24, where fp32 is exact."""
+    x = torch.ones(1, *spec.reads[0].shape)
+    network = Network([spec], [module])
+    ranges = calibrate(network, x)
+    with torch.no_grad():
+        expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=bits)(x)
+    model = quantize_block(export_block(module, spec), precision, ranges[spec.name], weight_bits=bits)
+    found = runtime.load(model.SerializeToString()).run({model.graph.input[0].name: x.numpy()})[0]
+    return bool((torch.from_numpy(found) - expected).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def _extreme(layer: nn.Linear | nn.Conv2d) -> nn.Module:
+    """The layer with weights of 1 in the even and -1 in the odd output channels."""
+    signs_O = 1.0 - 2.0 * (torch.arange(NUM_CHANNELS) % 2)
+    layer.weight = nn.Parameter(signs_O.view(-1, *[1] * (layer.weight.ndim - 1)).expand_as(layer.weight).clone())
+    return layer.eval()
+
+
+def _spec(port: Port) -> BlockSpec:
+    """Says of a bare layer that it writes what it reads, in any precision; it is never built."""
+    return BlockSpec(name="probe", kind="mlp", reads=(port,))
