@@ -3,3 +3,7 @@
 
 class UserError(ValueError):
     """A mistake of the user's. The message gives the value, the rule and the way out, in one line."""
+
+
+class CandidateError(UserError):
+    """What makes one candidate impossible; a search records it as the candidate's failure and goes on."""
