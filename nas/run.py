@@ -1,6 +1,5 @@
 """A run: its folder, its options, and the stages from a data set to verified models, each reused where it is there."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -31,7 +30,8 @@ from nas.report import write_report
 from nas.results import load_results, write_pareto_csv
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
-from nas.stages import Stages, hash_file
+from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
+from nas.stages import Stages, hash_file, hash_rows, hash_text
 from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
@@ -154,7 +154,7 @@ class Run:
         frame = self.search()
         profile = HardwareProfile.load(self.folder / "profile.json")
         stage = f"verify{self._suffix}"
-        inputs = self._search_inputs(profile) | {"rows": _hash_rows(frame), "models": str(self.config.max_models)}
+        inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
         if not (self.stages.equal(stage, inputs) and self.stages.is_done(stage)):
             self._warn_of_other_device(profile)
             with self._stage(stage, inputs) as progress:
@@ -186,6 +186,21 @@ class Run:
         if self.report_path.exists():
             write_report(self.folder, study=self.study_path.name)
         return load_fidelity(self.folder) or {}
+
+    def sensitivity(self, architecture: str) -> pd.DataFrame:
+        """What precisions do to single blocks (`nas.sensitivity`) of an architecture or of a member of the front."""
+        chosen = front_member(self.folder, self.space, architecture) or find_architecture(self.space, architecture)
+        profile, supernet = self.profile(), self.train()
+        names = ("search space", "data set", "version of hybridnas", "supernet", "profile")
+        inputs = {name: text for name, text in self._search_inputs(profile).items() if name in names}
+        self.stages.check("sensitivity", inputs)
+        if not (self.stages.is_done("sensitivity") and has_sensitivity(self.folder, architecture)):
+            with self._stage("sensitivity", inputs) as progress:
+                add_sensitivity(self.folder, architecture, chosen, supernet, self.data, profile, progress=progress)
+        if self.report_path.exists():
+            write_report(self.folder, study=self.study_path.name)
+        tables = load_sensitivity(self.folder)
+        return tables[tables["architecture"] == architecture]
 
     def _verify(self, frame: pd.DataFrame, profile: HardwareProfile, progress: Progress) -> None:
         supernet = Supernet(self.space)
@@ -251,7 +266,7 @@ class Run:
             "searcher": config.searcher,
             "seed": str(config.seed),
             "num_images": str(config.num_images or "default"),
-            "architecture": "any" if self.fixed is None else _hash_text(json.dumps(self.fixed.to_json())),
+            "architecture": "any" if self.fixed is None else hash_text(json.dumps(self.fixed.to_json())),
         }
 
     def _fidelity_inputs(self, options: FidelityOptions) -> dict[str, str]:
@@ -382,12 +397,3 @@ def describe_supernet(folder: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path} is missing or damaged; --redo train makes it again") from None
     return "supernet: test accuracy of " + ", ".join(parts)
-
-
-def _hash_rows(frame: pd.DataFrame) -> str:
-    rows = frame[[name for name in frame if name in ("index", "state") or "." in str(name)]]
-    return f"{len(frame)} {_hash_text(rows.to_csv(index=False))}"
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from hardware_profiles.profile import HardwareProfile
 from nas.allocation import allocate
 from nas.data import ImageData
-from nas.errors import CandidateError, UserError
+from nas.errors import CandidateError
 from nas.evaluation import BATCH_SIZE, batches
 from nas.progress import Progress, no_progress
 from search_spaces import Architecture, BlockSpec, Network, SearchSpace
@@ -22,16 +21,11 @@ from search_spaces.cost import block_cost
 from search_spaces.network import run_block
 from search_spaces.precision import BITS, Candidate, QuantizationPolicy, canonical_policy
 
-CSV = "sensitivity.csv"
-"""Tables of one or more architectures in a run folder, told apart by the column `architecture`."""
-
 NUM_IMAGES = 1024
 """Validation images a divergence is averaged over."""
 
 COSTS = ("latency_ms", "size_bytes", "mac_bits")
 """Columns that a policy's budget can be about; each is a sum over blocks."""
-
-NUMBERS = ("divergence", "error_change", *COSTS, "latency_gain_ms", "size_gain_bytes")
 
 
 def measure_sensitivity(
@@ -107,22 +101,6 @@ def allocate_policy(
     chosen = allocate([b[cost].tolist() for b in blocks], [b["divergence"].tolist() for b in blocks], budget)
     names = (block["precision"].iloc[option] for block, option in zip(blocks, chosen, strict=True))
     return canonical_policy(specs, {spec.name: name for spec, name in zip(specs, names, strict=True)})
-
-
-def load_sensitivity(path: Path) -> pd.DataFrame:
-    """The tables in a `sensitivity.csv`, with the column `architecture` first; empty when there is no such file.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    names = ["architecture", "block", "precision", *NUMBERS]
-    if not path.is_file():
-        return pd.DataFrame(columns=names)
-    try:
-        return pd.read_csv(path, dtype={"architecture": str})[names].astype(dict.fromkeys(NUMBERS, float))
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{str(path)!r} is damaged ({reason}); `nas sensitivity --redo` makes it again") from None
 
 
 def _quantized_blocks(

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nas.config import write_text
 from nas.errors import UserError
 
-STAGES = ("profile", "train", "search", "verify", "fidelity")
+STAGES = ("profile", "train", "search", "verify", "fidelity", "sensitivity")
 """In the order they run. A search of one architecture's precisions has stages of its own, such as `search-largest`."""
 
 OUTPUTS = {
@@ -19,6 +21,7 @@ OUTPUTS = {
     "search": ("study.db",),
     "verify": ("front", "verified.json", "pareto.csv", "report.html"),
     "fidelity": ("fidelity.csv", "fidelity.json", "fidelity"),
+    "sensitivity": ("sensitivity.csv",),
 }
 """What a stage leaves in the run folder."""
 
@@ -33,9 +36,11 @@ def outputs(stage: str) -> tuple[str, ...]:
 def made_from(stage: str, stages: Iterable[str]) -> list[str]:
     """Those of `stages` that are made from the output of `stage`."""
     kind, dash, rest = stage.partition("-")
-    made = {"profile": ("search", "verify"), "train": ("search", "verify", "fidelity")}
+    made = {"profile": ("search", "verify", "sensitivity"), "train": ("search", "verify", "fidelity", "sensitivity")}
     if kind in made:
         return [name for name in stages if name.partition("-")[0] in made[kind]]
+    if stage == "search":  # a sensitivity may be of an architecture of its front
+        return [name for name in stages if name in ("verify", "sensitivity")]
     return [name for name in stages if kind == "search" and name == f"verify{dash}{rest}"]
 
 
@@ -128,6 +133,17 @@ def hash_file(path: Path) -> str:
     """16 hex digits of the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def hash_rows(frame: pd.DataFrame) -> str:
+    """Number of rows of a study, and 16 hex digits over what was asked and whether it failed."""
+    rows = frame[[name for name in frame if name in ("index", "state") or "." in str(name)]]
+    return f"{len(frame)} {hash_text(rows.to_csv(index=False))}"
+
+
+def hash_text(text: str) -> str:
+    """16 hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

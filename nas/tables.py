@@ -88,6 +88,19 @@ def fidelity_table(content: Mapping[str, Any]) -> Table:
     return table
 
 
+def sensitivity_table(frame: pd.DataFrame) -> Table:
+    """One architecture's rows of `sensitivity.csv`, without those of fp32."""
+    table = Table("block", "precision", "divergence", "error %, change", "ms gained", "kB gained")
+    table.title = f"One block quantized at a time: {frame['architecture'].iloc[0]}"
+    table.title_justify = "left"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for _, row in frame[frame["precision"] != "fp32"].iterrows():
+        cells = [f"{row['divergence']:.2e}", f"{row['error_change']:+.2f}", f"{row['latency_gain_ms']:+.4f}"]
+        table.add_row(row["block"], row["precision"], *cells, f"{row['size_gain_bytes'] / 1e3:+.1f}")
+    return table
+
+
 def space_table(space: SearchSpace) -> Table:
     """The genes of a space."""
     table = Table("gene", "values", title=f"{space.name}: {len(space.choices)} genes", title_justify="left")

@@ -149,7 +149,19 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["train", "profile", "search", "verify", "fidelity", "results", "export", "predict", "spaces", "hardware"],
+    [
+        "train",
+        "profile",
+        "search",
+        "verify",
+        "fidelity",
+        "sensitivity",
+        "results",
+        "export",
+        "predict",
+        "spaces",
+        "hardware",
+    ],
 )
 def test_every_verb_says_what_it_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     main([verb, "--help"])

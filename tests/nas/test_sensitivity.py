@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from nas.candidates import CheapObjectives, Evaluator
 from nas.data import ImageData
 from nas.errors import CandidateError, UserError
 from nas.evaluation import normalize
-from nas.sensitivity import COSTS, CSV, allocate_policy, load_sensitivity, measure_sensitivity, policy_budgets
+from nas.sensitivity import COSTS, allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from search_spaces import Network
 from search_spaces.blocks import block_class
@@ -147,17 +146,3 @@ def test_a_precision_that_breaks_a_block_is_no_option(
     )
     assert (policy["stem"], policy["head"]) == ("fp32", "fp32")
     assert policy[SPECS[1].name] != "fp32"
-
-
-def test_a_table_survives_its_file_and_a_damaged_file_is_one_line(table: pd.DataFrame, tmp_path: Path) -> None:
-    path = tmp_path / CSV
-    assert load_sensitivity(path).empty
-    table.assign(architecture="12").to_csv(path, index=False)
-    read = load_sensitivity(path)
-    assert set(read["architecture"]) == {"12"}
-    pd.testing.assert_frame_equal(read.drop(columns="architecture"), table, check_dtype=False)
-    for text in ("", "block,precision\na,b\n", path.read_text().replace("fp32,0.0", "fp32,none")):
-        path.write_text(text)
-        with pytest.raises(UserError, match="is damaged .*`nas sensitivity --redo` makes it again") as error:
-            load_sensitivity(path)
-        assert "\n" not in str(error.value)
