@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from nas.report.figures import SCALE, style_figure
+from nas.report.figures import GREY, SCALE, style_figure
 
 BAR_PX = 9
 
@@ -43,5 +43,6 @@ def sensitivity_figure(rows: pd.DataFrame) -> go.Figure:
     figure.update_layout(bargap=0.25)
     figure.update_yaxes(categoryorder="array", categoryarray=blocks[::-1])
     figure.update_xaxes(title_text="divergence (nats)", rangemode="tozero", row=1, col=1)
-    figure.update_xaxes(title_text="latency gained (µs)", zeroline=True, row=1, col=2)
+    zero = {"zeroline": True, "zerolinecolor": GREY}
+    figure.update_xaxes(title_text="latency gained (µs)", **zero, row=1, col=2)
     return figure
