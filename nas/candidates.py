@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nas.evaluation import accuracy_pct, normalize, recalibrate
 from nas.progress import Progress
 from nas.quantization import simulate
 from nas.search import Objective, optimize, parse_constraint
+from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from predictors.latency import LatencyPredictor
 from search_spaces import Architecture, Genotype, Network, SearchSpace
@@ -46,6 +47,9 @@ OBJECTIVES = {
 
 NUM_RANGE_IMAGES = 256
 """Training images whose activations give the ranges of static int8."""
+
+NUM_SENSITIVITY_IMAGES = 256
+"""Validation images that decide the allocated policies among the first candidates."""
 
 
 class CheapObjectives:
@@ -208,6 +212,14 @@ def run_search(
     def evaluate(genotype: Genotype) -> dict[str, float]:
         return {"error_pct": evaluator.error_pct(candidates.candidate(genotype), split)}
 
+    sensitivity_of = partial(
+        measure_sensitivity,
+        evaluator.network,
+        space=space,
+        profile=profile,
+        data=data,
+        num_images=NUM_SENSITIVITY_IMAGES,
+    )
     with torch_threads(num_threads):
         return optimize(
             evaluate,
@@ -217,7 +229,7 @@ def run_search(
             searcher=searcher,
             seed=seed,
             canonical=lru_cached(candidates),
-            initial=[candidates.genotype(candidate) for candidate in first_candidates(cheap)],
+            initial=[candidates.genotype(candidate) for candidate in first_candidates(cheap, sensitivity_of)],
             constraints=limits,
             cheap=cheap,
             study=study,
@@ -242,16 +254,29 @@ def lru_cached(candidates: CandidateSpace) -> Callable[[Genotype], Genotype]:
     return lambda genotype: dict(remembered(tuple(genotype[name] for name in names)))
 
 
-def first_candidates(cheap: CheapObjectives) -> list[Candidate]:
-    """What a search measures first: the extremes, each in fp32, in uniform precisions and in its blocks' fastest."""
+def first_candidates(cheap: CheapObjectives, sensitivity_of: Callable[[Architecture], pd.DataFrame]) -> list[Candidate]:
+    """What a search measures first, the most telling ones first: at most ten, which is a batch.
+
+    The smallest, middle and largest network in fp32, in its blocks' fastest precisions and under the policy allocated
+    halfway between the two; of a fixed architecture uniform precisions and policies allocated to several latencies.
+    `sensitivity_of` gives the table of `nas.sensitivity.measure_sensitivity`.
+    """
     candidates, space = cheap.candidates, cheap.candidates.space
+
+    def allocated(architecture: Architecture, *fractions: float) -> list[Candidate]:
+        specs, table = space.blocks(architecture), sensitivity_of(architecture)
+        budgets = policy_budgets(table, fractions=fractions)
+        policies = (allocate_policy(specs, table, budget=budget) for budget in budgets)
+        return [Candidate(architecture=architecture, policy=policy) for policy in policies]
+
     if candidates.fixed is not None:
-        chosen = [candidates.uniform(candidates.fixed, precision) for precision in candidates.precisions]
-        return [*chosen, cheap.fastest(candidates.fixed)]
+        found = [candidates.uniform(candidates.fixed, precision) for precision in candidates.precisions]
+        found += [cheap.fastest(candidates.fixed), *allocated(candidates.fixed, 0.5, 0.25, 0.75)]
+        return list(dict.fromkeys(found))
     named = (space.smallest(), space.middle(), space.largest())
     found = [candidates.uniform(architecture) for architecture in named]
     found += [cheap.fastest(architecture) for architecture in named]
-    found += [candidates.uniform(named[-1], precision) for precision in candidates.precisions[1:]]
+    found += [candidate for architecture in named for candidate in allocated(architecture, 0.5)]
     return list(dict.fromkeys(found))
 
 

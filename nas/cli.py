@@ -167,6 +167,32 @@ def fidelity(
 
 
 @app.command
+def sensitivity(
+    *,
+    run: RunOptions = RunOptions(),
+    training: TrainFlags = TrainFlags(),
+    architecture: str = "largest",
+    redo: Flag = False,
+) -> None:
+    """Quantize one block at a time and see what it does to the network, beside what it gains on the device.
+
+    Trains the supernet and measures the device when they are missing. Tables of other architectures are kept.
+
+    Parameters
+    ----------
+    architecture
+        smallest, middle, largest, the number of a model of the front, or an architecture.json.
+    redo
+        Set the tables aside and measure anew.
+    """
+    from nas.tables import sensitivity_table
+
+    opened = _open(run, training, redo="sensitivity" if redo else None)
+    _console().print(sensitivity_table(opened.sensitivity(architecture)))
+    print(f"table: {opened.folder / 'sensitivity.csv'}")
+
+
+@app.command
 def results(
     run: Path = QUICKSTART, /, *, all: Flag = False, csv: Path | None = None, architecture: str | None = None
 ) -> None:

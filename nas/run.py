@@ -1,6 +1,5 @@
 """A run: its folder, its options, and the stages from a data set to verified models, each reused where it is there."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import nas
 from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, get_runtime
-from nas.candidates import run_search
+from nas.candidates import run_search, target_evaluator
 from nas.config import RunConfig
 from nas.errors import UserError
 from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
@@ -34,8 +33,10 @@ from nas.results import load_finetuned, load_results, load_verified, select, wri
 from nas.run_inputs import find_architecture, fitting_profile, load_inputs, load_quietly, train_options
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
-from nas.stages import Stages, hash_file
+from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
+from nas.stages import Stages, hash_file, hash_rows, hash_text
 from nas.supernet import Supernet
+from nas.tables import describe_profile, describe_supernet
 from nas.training import train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
 from nas.verify import verify_front
@@ -163,7 +164,7 @@ class Run:
         frame = self.search()
         profile = HardwareProfile.load(self.folder / "profile.json")
         stage = f"verify{self._suffix}"
-        inputs = self._search_inputs(profile) | {"rows": _hash_rows(frame), "models": str(self.config.max_models)}
+        inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
         if not (self.stages.equal(stage, inputs) and self.stages.is_done(stage)):
             self._warn_of_other_device(profile)
             with self._stage(stage, inputs) as progress:
@@ -221,6 +222,22 @@ class Run:
         if self.report_path.exists():
             write_report(self.folder, study=self.study_path.name)
         return load_fidelity(self.folder) or {}
+
+    def sensitivity(self, architecture: str) -> pd.DataFrame:
+        """What precisions do to single blocks (`nas.sensitivity`) of an architecture or of a member of the front."""
+        chosen = front_member(self.folder, self.space, architecture) or find_architecture(self.space, architecture)
+        profile = self.profile()
+        evaluator = target_evaluator(self.train(), self.data, profile, calibration=self.config.calibration)
+        names = ("search space", "data set", "version of hybridnas", "supernet", "profile", "calibration")
+        inputs = {name: text for name, text in self._search_inputs(profile).items() if name in names}
+        self.stages.check("sensitivity", inputs)
+        if not (self.stages.is_done("sensitivity") and has_sensitivity(self.folder, architecture)):
+            with self._stage("sensitivity", inputs) as progress:
+                add_sensitivity(self.folder, architecture, chosen, evaluator, profile, progress=progress)
+        if self.report_path.exists():
+            write_report(self.folder, study=self.study_path.name)
+        tables = load_sensitivity(self.folder)
+        return tables[tables["architecture"] == architecture]
 
     def _verify(self, frame: pd.DataFrame, profile: HardwareProfile, progress: Progress) -> None:
         supernet = Supernet(self.space)
@@ -307,7 +324,7 @@ class Run:
             "seed": str(config.seed),
             "num_images": str(config.num_images or "default"),
             "calibration": config.calibration,
-            "architecture": "any" if self.fixed is None else _hash_text(json.dumps(self.fixed.to_json())),
+            "architecture": "any" if self.fixed is None else hash_text(json.dumps(self.fixed.to_json())),
         }
 
     def _finetune_inputs(self, profile: HardwareProfile, options: FinetuneOptions) -> dict[str, str]:
@@ -360,33 +377,3 @@ class Run:
     def _say(self, text: str) -> None:
         if is_main():
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def describe_profile(profile: HardwareProfile) -> str:
-    """One line."""
-    text = (
-        f"profile: {profile.device.processor}, {profile.runtime} {profile.runtime_version}, "
-        f"threads {profile.num_threads}, batch {profile.batch_size}, {len(profile.rows)} rows, {profile.date[:10]}"
-    )
-    held_out = profile.held_out or {}
-    return text + (" (held out: " + ", ".join(f"{k} {v:.3g}" for k, v in held_out.items()) + ")" if held_out else "")
-
-
-def describe_supernet(folder: Path) -> str:
-    """One line, from `supernet.json`."""
-    path = folder / "supernet.json"
-    try:
-        accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
-        parts = [f"{name} {values['test_pct']:.1f}%" for name, values in accuracy.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is missing or damaged; --redo train makes it again") from None
-    return "supernet: test accuracy of " + ", ".join(parts)
-
-
-def _hash_rows(frame: pd.DataFrame) -> str:
-    rows = frame[[name for name in frame if name in ("index", "state") or "." in str(name)]]
-    return f"{len(frame)} {_hash_text(rows.to_csv(index=False))}"
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from nas.config import write_text
 from nas.errors import UserError
 
-STAGES = ("profile", "train", "search", "verify", "finetune", "fidelity")
+STAGES = ("profile", "train", "search", "verify", "finetune", "fidelity", "sensitivity")
 """In the order they run. A search of one architecture's precisions has stages of its own, such as `search-largest`."""
 
 OUTPUTS = {
@@ -20,6 +22,7 @@ OUTPUTS = {
     "verify": ("front", "verified.json", "pareto.csv", "report.html"),
     "finetune": ("finetuned", "finetuned.json"),
     "fidelity": ("fidelity.csv", "fidelity.json", "fidelity"),
+    "sensitivity": ("sensitivity.csv",),
 }
 """What a stage leaves in the run folder."""
 
@@ -34,11 +37,15 @@ def outputs(stage: str) -> tuple[str, ...]:
 def made_from(stage: str, stages: Iterable[str]) -> list[str]:
     """Those of `stages` that are made from the output of `stage`."""
     kind, dash, rest = stage.partition("-")
-    made = {"profile": ("search", "verify", "finetune"), "train": ("search", "verify", "finetune", "fidelity")}
+    studies = ("search", "verify", "finetune", "sensitivity")
+    made = {"profile": studies, "train": (*studies, "fidelity")}
     if kind in made:
         return [name for name in stages if name.partition("-")[0] in made[kind]]
     later = {"search": ("verify", "finetune"), "verify": ("finetune",)}.get(kind, ())
-    return [name for name in stages if name in [f"{stage}{dash}{rest}" for stage in later]]
+    names = [f"{name}{dash}{rest}" for name in later]
+    if stage == "search":
+        names.append("sensitivity")  # it may be of an architecture of the front
+    return [name for name in stages if name in names]
 
 
 class Stages:
@@ -130,6 +137,17 @@ def hash_file(path: Path) -> str:
     """16 hex digits of the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def hash_rows(frame: pd.DataFrame) -> str:
+    """Number of rows of a study, and 16 hex digits over what was asked and whether it failed."""
+    rows = frame[[name for name in frame if name in ("index", "state") or "." in str(name)]]
+    return f"{len(frame)} {hash_text(rows.to_csv(index=False))}"
+
+
+def hash_text(text: str) -> str:
+    """16 hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

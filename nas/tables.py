@@ -1,13 +1,16 @@
 """What the command line prints about results, spaces and hardware."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
 from hardware_profiles.profile import HardwareProfile
+from nas.errors import UserError
 from nas.fidelity.ranking import TITLES
 from nas.results import front, objectives_of
 from search_spaces import SearchSpace
@@ -95,6 +98,19 @@ def fidelity_table(content: Mapping[str, Any]) -> Table:
     return table
 
 
+def sensitivity_table(frame: pd.DataFrame) -> Table:
+    """One architecture's rows of `sensitivity.csv`, without those of fp32."""
+    table = Table("block", "precision", "divergence", "error %, change", "ms gained", "kB gained")
+    table.title = f"One block quantized at a time: {frame['architecture'].iloc[0]}"
+    table.title_justify = "left"
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for _, row in frame[frame["precision"] != "fp32"].iterrows():
+        cells = [f"{row['divergence']:.2e}", f"{row['error_change']:+.2f}", f"{row['latency_gain_ms']:+.4f}"]
+        table.add_row(row["block"], row["precision"], *cells, f"{row['size_gain_bytes'] / 1e3:+.1f}")
+    return table
+
+
 def space_table(space: SearchSpace) -> Table:
     """The genes of a space."""
     table = Table("gene", "values", title=f"{space.name}: {len(space.choices)} genes", title_justify="left")
@@ -140,3 +156,24 @@ def _precisions(row: pd.Series) -> str:
         if str(name).startswith("precision.") and value != "fp32":
             counts[str(value)] = counts.get(str(value), 0) + 1
     return ", ".join(f"{count} {precision}" for precision, count in sorted(counts.items())) or "fp32"
+
+
+def describe_profile(profile: HardwareProfile) -> str:
+    """One line."""
+    text = (
+        f"profile: {profile.device.processor}, {profile.runtime} {profile.runtime_version}, "
+        f"threads {profile.num_threads}, batch {profile.batch_size}, {len(profile.rows)} rows, {profile.date[:10]}"
+    )
+    held_out = profile.held_out or {}
+    return text + (" (held out: " + ", ".join(f"{k} {v:.3g}" for k, v in held_out.items()) + ")" if held_out else "")
+
+
+def describe_supernet(folder: Path) -> str:
+    """One line, from `supernet.json`."""
+    path = folder / "supernet.json"
+    try:
+        accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
+        parts = [f"{name} {values['test_pct']:.1f}%" for name, values in accuracy.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path} is missing or damaged; --redo train makes it again") from None
+    return "supernet: test accuracy of " + ", ".join(parts)

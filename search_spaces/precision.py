@@ -13,6 +13,9 @@ PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4")
 """fp32; static int8 (calibrated activation ranges, QDQ); for matrix multiplications only: int8 with run-time ranges,
 and weights alone in 8 or 4 bits."""
 
+BITS = {"fp32": (32, 32), "int8": (8, 8), "int8-dynamic": (8, 8), "w8": (8, 32), "w4": (4, 32)}
+"""Bits of the weights and of the activations that enter the products a precision changes."""
+
 PREFIX = "precision."
 """Precision genes are named by their place: `precision.stage1.block1.token_mixer`."""
 

@@ -61,7 +61,7 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[Objective]) -> go.Fig
         hovertemplate="%{text}<extra></extra>",
     )
     shown = _scaled(frame[x], x)
-    _style(figure, height=460)
+    style_figure(figure, height=460)
     figure.update_xaxes(title_text=label(x), **_axis_type(shown))
     figure.update_yaxes(title_text=label(y))
     return figure
@@ -102,7 +102,7 @@ def prediction_figure(frame: pd.DataFrame, name: str, *, band_pct: float | None 
             text=[f"#{index}" for index in rows["index"][mask]],
             hovertemplate="%{text}: " + SEARCHED_AS[name] + " %{x:.4g}, measured %{y:.4g}<extra></extra>",
         )
-    _style(figure, height=380)
+    style_figure(figure, height=380)
     figure.update_xaxes(title_text=f"{label(name)}, {SEARCHED_AS[name]}", range=ends.tolist())
     figure.update_yaxes(title_text="measured", range=ends.tolist())
     return figure
@@ -117,7 +117,7 @@ def hypervolume_figure(
     figure.add_scatter(
         x=evaluations, y=shares, mode="lines", line={"color": BLUE, "width": 2.5, "shape": "hv"}, showlegend=False
     )
-    _style(figure, height=320)
+    style_figure(figure, height=320)
     figure.update_xaxes(title_text="evaluations", rangemode="tozero")
     figure.update_yaxes(title_text="hypervolume (%)", rangemode="tozero")
     return figure
@@ -156,7 +156,7 @@ def predictor_figure(errors: pd.Series, name: str) -> go.Figure:
         line={"color": ORANGE, "width": 2},
         showlegend=False,
     )
-    _style(figure, height=320)
+    style_figure(figure, height=320)
     figure.update_xaxes(title_text="batch", dtick=max(1, len(errors) // 10))
     figure.update_yaxes(title_text=f"mean absolute error of {label(name)}", rangemode="tozero")
     return figure
@@ -181,7 +181,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
             row=2,
             col=1,
         )
-    _style(figure, height=300 + 220 * (num_rows - 1))
+    style_figure(figure, height=300 + 220 * (num_rows - 1))
     figure.update_layout(showlegend=bool(watched))
     figure.update_xaxes(title_text="step", row=num_rows, col=1)
     figure.update_yaxes(title_text="training loss", row=1, col=1)
@@ -213,7 +213,7 @@ def fidelity_figure(rows: pd.DataFrame) -> go.Figure:
             text=[f"#{r['index']} {r['role']}, {r['macs'] / 1e6:.2f} MMACs" for _, r in members.iterrows()],
             hovertemplate="%{text}: inherited %{x:.2f}, alone %{y:.2f}<extra></extra>",
         )
-    _style(figure, height=420)
+    style_figure(figure, height=420)
     figure.update_xaxes(title_text="inherited test accuracy (%)")
     figure.update_yaxes(title_text="stand-alone test accuracy (%)")
     return figure
@@ -232,7 +232,8 @@ def _axis_type(values: np.ndarray) -> dict[str, object]:
     return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
-def _style(figure: go.Figure, *, height: int) -> None:
+def style_figure(figure: go.Figure, *, height: int) -> None:
+    """What all charts share."""
     figure.update_layout(
         template="none",
         height=height,

@@ -16,6 +16,7 @@ from nas.fidelity.rows import load_rows
 from nas.results import STUDY, beside, load_results, load_verified, run_folder
 from nas.search.objectives import Constraint, Objective
 from nas.search.study import Study
+from nas.sensitivity_tables import load_sensitivity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class Inputs:
     """Content of `fidelity.json`."""
     fidelity_rows: pd.DataFrame | None
     """From `nas.fidelity.rows.load_rows`; there when `fidelity` is."""
+    sensitivity: pd.DataFrame
+    """From `nas.sensitivity_tables.load_sensitivity`."""
 
 
 def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
@@ -67,6 +70,7 @@ def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
         models={index: content for index, path in files.items() if (content := _read_json(path)) is not None},
         fidelity=fidelity,
         fidelity_rows=None if fidelity is None else load_rows(folder / CSV),
+        sensitivity=load_sensitivity(folder),
     )
 
 

@@ -17,6 +17,7 @@ from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
 from nas.report.labels import QUANTITIES, SEARCHED_AS, count_precisions, label, number, values_of, with_unit
+from nas.report.sensitivity import sensitivity_figure
 from nas.report.style import CSS, SCRIPT
 from nas.results import STUDY, beside, best_values, front, replace_text
 from search_spaces.precision import PRECISIONS
@@ -45,7 +46,8 @@ def render(inputs: Inputs) -> str:
         parts += [_front(inputs, page), _predictions(inputs, page), _progress(inputs, page)]
     else:
         parts.append(_section("Front", _missing("No candidate has been measured yet.")))
-    parts += [_training(inputs, page), _fidelity(inputs, page), _table(inputs), _diagrams(inputs)]
+    parts += [_training(inputs, page), _fidelity(inputs, page), _sensitivity(inputs, page)]
+    parts += [_table(inputs), _diagrams(inputs)]
     return page.wrap(_title(inputs), "".join(parts))
 
 
@@ -253,6 +255,23 @@ def _fidelity(inputs: Inputs, page: _Page) -> str:
     rows = [(TITLES[name], _figure(figure)) for name, figure in found.items() if "kendall" not in name]
     table = _rows(("figure", "value"), rows, name_first=True)
     return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{table}")
+
+
+def _sensitivity(inputs: Inputs, page: _Page) -> str:
+    """A chart an architecture; nothing before `nas sensitivity` has run, which no search needs."""
+    if inputs.sensitivity.empty:
+        return ""
+    text = (
+        "One block quantized at a time, all others fp32. Left the damage: how far the class probabilities move from "
+        "those of fp32 (mean Kullback-Leibler divergence on validation images; lower is better). Right what the "
+        "block's own latency gains; below zero the precision is slower."
+    )
+    charts = []
+    for place, (name, rows) in enumerate(inputs.sensitivity.groupby("architecture", sort=False)):
+        title = f"model #{name}" if str(name).isdecimal() else str(name)
+        chart = page.chart(f"sensitivity-{place}", sensitivity_figure(rows))
+        charts.append(f"<h3>{escape(title)}</h3>{chart}")
+    return _section("Sensitivity", f"<p>{escape(text)}</p>{''.join(charts)}")
 
 
 def _figure(figure: Mapping[str, float | None]) -> str:

@@ -70,7 +70,7 @@ function draw() {
     layout.font = {family: getComputedStyle(document.body).fontFamily, size: 13, color: colour("--ink")};
     layout.hoverlabel = {...layout.hoverlabel, bgcolor: colour("--card"), bordercolor: colour("--line"),
       font: {color: colour("--ink"), size: 13}};
-    for (const axis of ["xaxis", "yaxis"])
+    for (const axis of Object.keys(layout).filter(name => /^[xy]axis/.test(name)))
       layout[axis] = {...layout[axis], gridcolor: colour("--grid"), linecolor: colour("--line"), showline: true,
         tickcolor: colour("--line")};
     const options = {responsive: true, displaylogo: false, displayModeBar: false};

@@ -1,7 +1,14 @@
 """Profiles made up for tests."""
 
+from dataclasses import replace
+from zlib import crc32
+
 from hardware_profiles.device import DeviceInfo
 from hardware_profiles.profile import BlockRow, HardwareProfile, NetworkRow
+from search_spaces import SearchSpace
+from search_spaces.blocks import block_class
+from search_spaces.cost import block_cost
+from search_spaces.precision import BITS, PRECISIONS
 
 DEVICE = DeviceInfo(processor="Test CPU", flags=("avx2",), num_cores=2, memory_gb=8.0, platform="Linux 6.0 x86_64")
 
@@ -38,3 +45,22 @@ def make_profile(
         seconds=12.5,
         versions={"onnx": "1.0"},
     )
+
+
+def make_space_profile(space: SearchSpace) -> HardwareProfile:
+    """A row for every block of a space in every precision; times are arbitrary, most precisions faster than fp32."""
+    profile = make_profile(name="made-up", space=space.name)
+    specs = {spec.cost_key: spec for spec in space.block_specs()}
+    rows = [
+        BlockRow(
+            key=key,
+            precision=precision,
+            latency_ms=(0.5 + crc32(f"{key} {precision}".encode()) % 1000 / 1000) * (1.2 if precision == "fp32" else 1),
+            spread_pct=1.0,
+            num_runs=100,
+            size_bytes=100 + block_cost(spec).num_params * BITS[precision][0] // 8,
+        )
+        for key, spec in specs.items()
+        for precision in block_class(spec.kind).precisions
+    ]
+    return replace(profile, rows=tuple(rows), precisions=PRECISIONS, space_fingerprint=space.fingerprint)

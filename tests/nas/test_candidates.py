@@ -1,6 +1,8 @@
 """The search over a supernet: repeatable, priced by the profile, and clear about mistakes."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,19 @@ from nas.candidates import CheapObjectives, Evaluator, check_profile, first_cand
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.export import export_model
+from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from predictors.latency import LatencyPredictor
+from search_spaces import Architecture
 from search_spaces.cost import network_cost
-from search_spaces.precision import CandidateSpace
+from search_spaces.precision import Candidate, CandidateSpace
+from tests.hardware_profiles.profiles import make_space_profile
 from tests.nas.quantized_networks import random_candidate
 from tests.tiny_space import tiny
 
 SPACE = tiny()
 CANDIDATES = CandidateSpace(SPACE)
+SensitivityOf = Callable[[Architecture], pd.DataFrame]
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +70,41 @@ def test_columns_are_those_of_profile_and_cost(
         assert (row["macs"], row["params"]) == (cost.macs, cost.num_params)
 
 
-def test_first_candidates_hold_the_extremes_and_are_distinct(tiny_profile: HardwareProfile) -> None:
-    cheap = CheapObjectives(CANDIDATES, tiny_profile)
-    first = first_candidates(cheap)
-    assert len(set(first)) == len(first)
+def sensitivities(supernet: Supernet, data: ImageData, profile: HardwareProfile) -> SensitivityOf:
+    """Tables of any architecture on a few images."""
+    network_of = Evaluator(supernet, data).network
+    return partial(measure_sensitivity, network_of, space=SPACE, profile=profile, data=data, num_images=32)
+
+
+def test_first_candidates_hold_extremes_and_allocated_policies_and_fit_into_a_batch(
+    supernet: Supernet, tiny_data: ImageData
+) -> None:
+    profile = make_space_profile(SPACE)
+    cheap = CheapObjectives(CANDIDATES, profile)
+    sensitivity_of = sensitivities(supernet, tiny_data, profile)
+    first = first_candidates(cheap, sensitivity_of)
+    assert len(set(first)) == len(first) <= 10
     for architecture in (SPACE.smallest(), SPACE.middle(), SPACE.largest()):
-        assert CANDIDATES.uniform(architecture) in first
-        assert cheap.fastest(architecture) in first
+        table = sensitivity_of(architecture)
+        (budget,) = policy_budgets(table, fractions=[0.5])
+        policy = allocate_policy(SPACE.blocks(architecture), table, budget=budget)
+        for candidate in (
+            CANDIDATES.uniform(architecture),
+            cheap.fastest(architecture),
+            Candidate(architecture=architecture, policy=policy),
+        ):
+            assert candidate in first
+
+
+def test_first_policies_of_a_fixed_architecture_span_its_latencies(supernet: Supernet, tiny_data: ImageData) -> None:
+    largest, profile = SPACE.largest(), make_space_profile(SPACE)
+    cheap = CheapObjectives(CandidateSpace(SPACE, fixed=largest), profile)
+    sensitivity_of = sensitivities(supernet, tiny_data, profile)
+    first = first_candidates(cheap, sensitivity_of)
+    assert len(set(first)) == len(first) <= 10
+    assert {candidate.architecture for candidate in first} == {largest}
+    uniform = {cheap.candidates.uniform(largest, precision) for precision in cheap.candidates.precisions}
+    assert uniform | {cheap.fastest(largest)} < set(first)
 
 
 def test_fastest_policy_beats_every_other_sum_of_blocks(tiny_profile: HardwareProfile) -> None:

@@ -157,6 +157,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         "verify",
         "finetune",
         "fidelity",
+        "sensitivity",
         "results",
         "export",
         "predict",

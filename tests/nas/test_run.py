@@ -8,8 +8,9 @@ import pytest
 from hardware_profiles.profile import HardwareProfile
 from nas.config import RunConfig
 from nas.errors import UserError
-from nas.run import Run, describe_supernet
+from nas.run import Run
 from nas.run_inputs import fitting_profile, train_options
+from nas.tables import describe_supernet
 from tests.hardware_profiles.profiles import make_profile
 from tests.tiny_space import tiny
 

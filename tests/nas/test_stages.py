@@ -82,6 +82,14 @@ def test_stages_of_one_architecture_have_files_of_their_own() -> None:
         "finetune-largest",
     ]
     assert made_from("verify", ["search", "finetune", "finetune-largest"]) == ["finetune"]
+    assert made_from("train", ["fidelity", "profile"]) == ["fidelity"]
+    assert made_from("search-largest", ["verify", "verify-largest", "sensitivity"]) == ["verify-largest"]
+
+
+def test_a_sensitivity_goes_with_every_stage_it_may_be_made_from() -> None:
+    for stage in ("profile", "train", "search"):
+        assert "sensitivity" in made_from(stage, ["verify", "sensitivity", "verify-largest"])
+    assert made_from("verify", ["sensitivity"]) == []
 
 
 def test_a_damaged_file_of_stamps_is_one_line(tmp_path: Path) -> None:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from search_spaces import SpaceError, hybrid_tiny
 from search_spaces.blocks import block_class
-from search_spaces.precision import Candidate, CandidateSpace, QuantizationPolicy, canonical_policy, uniform_policy
+from search_spaces.precision import (
+    BITS,
+    PRECISIONS,
+    Candidate,
+    CandidateSpace,
+    QuantizationPolicy,
+    canonical_policy,
+    uniform_policy,
+)
 
 SPACE = hybrid_tiny()
 CANDIDATES = CandidateSpace(SPACE)
@@ -84,3 +92,7 @@ def test_only_precisions_of_the_target_are_searched() -> None:
         "fp32",
         "int8",
     }
+
+
+def test_every_precision_says_how_many_bits_it_has() -> None:
+    assert set(BITS) >= set(PRECISIONS)
