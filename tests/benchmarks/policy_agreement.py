@@ -109,7 +109,7 @@ def draw(candidates: CandidateSpace, num: int, seed: int) -> list[Candidate]:
 
 
 def row_of(evaluator: Evaluator, candidate: Candidate, runtime: Runtime, split: Split) -> dict[str, Any]:
-    """Test accuracies in %, their difference in points (file minus simulation), and the share of equal top-1 classes."""
+    """Test accuracies in %, their difference in points (file minus simulation), and how many classes are equal."""
     network, ranges = evaluator.deployed(candidate.architecture)
     options = {"batch_size": evaluator.batch_size, "weight_bits": evaluator.bits}
     model = export_network(network, candidate.policy, ranges, **options).SerializeToString()
