@@ -95,7 +95,7 @@ def verify_front(
             sessions = [runtime.load(path) for path in paths]
             step = _step(report, 0.6 * (1 - len(waiting) / len(measured)), 0.6, len(waiting))
             classes = _run_all(sessions, [data.validation], data, evaluator.batch_size, step, num_threads)
-            stats = _time_all(sessions, data, profile.batch_size)
+            stats = time_sessions(sessions, data, profile.batch_size)
             for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
                 result = measured[index]
                 result |= _measurements(path, found[0], result.pop("simulated"), data.validation, latency)
@@ -104,7 +104,7 @@ def verify_front(
         rows = _judge(current, measured, chosen, limits)
         members = [row for row in rows if row["on_front"] or row["policy"] != "searched"]
         sessions = [runtime.load(folder / models / str(row["index"]) / "model.onnx") for row in members]
-        for member, latency in zip(members, _time_all(sessions, data, profile.batch_size), strict=True):
+        for member, latency in zip(members, time_sessions(sessions, data, profile.batch_size), strict=True):
             member["repeated_latency_ms"] = latency.median_ms
         step = _step(report, 0.6, 1.0, len(members))
         classes = _run_all(sessions, [data.test], data, evaluator.batch_size, step, num_threads)
@@ -142,7 +142,7 @@ def measure_files(
     """
     sessions = [runtime.load(path) for path in paths]
     found = _run_all(sessions, [data.validation, data.test], data, batch_size, step, num_threads)
-    stats = _time_all(sessions, data, batch_size)
+    stats = time_sessions(sessions, data, batch_size)
     return [
         _measurements(path, classes, expected, data.validation, latency)
         | {"test_error_pct": _error_pct(test, data.test)}
@@ -263,7 +263,8 @@ def _run_all(
         return list(pool.map(run, sessions))
 
 
-def _time_all(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
+def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
+    """Latencies at the target's batch, in turn."""
     images = data.validation.images_BCHW[:1].expand(batch_size, -1, -1, -1)
     inputs = {INPUT: normalize(images, data).contiguous().numpy()}
     runs = [session.runner(inputs) for session in sessions]

@@ -1,0 +1,152 @@
+"""Uniform, allocated and searched precisions of the same architectures, measured on exported files.
+
+    python -m tests.benchmarks.policies --run RUN --output FOLDER [--num 12]
+
+The smallest, middle and largest network of a run's supernet and random ones; the run needs a profile of this machine.
+Allocated and searched policies are the fastest by prediction whose simulated validation error is at most `TOLERANCE`
+points above that of fp32. The files of an architecture are timed in turn, twice, so that a ratio's noise is seen. Rows
+are kept as they come; a run that was interrupted goes on.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from cyclopts import run as run_command
+from rich.console import Console
+from scipy.stats import gmean
+
+from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.runtimes import get_runtime
+from nas.candidates import CheapObjectives, Evaluator, run_search, target_evaluator
+from nas.config import load_options, merge_options
+from nas.evaluation import predict_classes
+from nas.export import export_model
+from nas.progress import rich_progress
+from nas.provenance import module_command, provenance
+from nas.run_inputs import load_inputs
+from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
+from nas.supernet import Supernet
+from nas.verify import measure_files, time_sessions
+from search_spaces import Architecture, SearchSpace
+from search_spaces.precision import Candidate, CandidateSpace
+
+TOLERANCE = 0.1
+"""Points of validation error by which a policy may be above fp32."""
+FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+"""Budgets tried by the allocator, from the least possible latency to that of fp32."""
+UNIFORM = ("fp32", "int8", "int8-dynamic")
+
+
+def compare(*, run: Path, output: Path, num: int = 12, num_evaluations: int = 40, seed: int = 0) -> None:
+    """Measure five policies of each architecture; writes `policies.csv` and `policies.json` to `output`."""
+    data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
+    supernet, profile = Supernet(space), HardwareProfile.load(run / "profile.json")
+    supernet.load(run / "supernet.safetensors")
+    evaluator = target_evaluator(supernet, data, profile)
+    path = output / "policies.csv"
+    frame = pd.read_csv(path) if path.exists() else pd.DataFrame({"architecture": []})
+    with rich_progress("policies") as progress:
+        for index, architecture in enumerate(architectures(space, num, seed)):
+            if index not in set(frame["architecture"]):
+                chosen = policies_of(evaluator, profile, architecture, num_evaluations=num_evaluations, seed=seed)
+                rows = measured(evaluator, profile, chosen, output / "models" / str(index))
+                frame = pd.concat([frame, pd.DataFrame([{"architecture": index, **row} for row in rows])])
+                output.mkdir(parents=True, exist_ok=True)
+                frame.to_csv(path, index=False)
+            progress(index + 1, num, "")
+    about = {"command": module_command(), "seed": seed, "tolerance_points": TOLERANCE, "figures": figures(frame)}
+    about |= provenance(("torch", "onnx", "onnxruntime"))
+    (output / "policies.json").write_text(json.dumps(about, indent=1) + "\n")
+    console = Console(width=160)
+    console.print(frame.drop(columns="candidate").round(3).to_string(index=False))
+    console.print_json(json.dumps(about["figures"]))
+
+
+def architectures(space: SearchSpace, num: int, seed: int) -> list[Architecture]:
+    """Three named ones, then random ones."""
+    rng = np.random.default_rng(seed)
+    return [space.smallest(), space.middle(), space.largest(), *(space.sample(rng) for _ in range(num - 3))]
+
+
+def policies_of(
+    evaluator: Evaluator, profile: HardwareProfile, architecture: Architecture, *, num_evaluations: int, seed: int
+) -> dict[str, Candidate]:
+    """Candidates of one architecture by what chose their policy."""
+    space, split = evaluator.supernet.space, evaluator.data.validation
+    candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
+    cheap, specs = CheapObjectives(candidates, profile), space.blocks(architecture)
+    chosen = {precision: candidates.uniform(architecture, precision) for precision in UNIFORM}
+    limit = evaluator.error_pct(chosen["fp32"], split) + TOLERANCE
+    table = measure_sensitivity(evaluator.network, architecture, space=space, profile=profile, data=evaluator.data)
+    budgets = policy_budgets(table, fractions=FRACTIONS)
+    allocated = [
+        Candidate(architecture=architecture, policy=allocate_policy(specs, table, budget=budget)) for budget in budgets
+    ]
+    good = [candidate for candidate in allocated if evaluator.error_pct(candidate, split) <= limit]
+    chosen["allocated"] = fastest(good or [chosen["fp32"]], candidates, cheap)
+    frame = run_search(
+        evaluator.supernet,
+        evaluator.data,
+        profile,
+        objectives=("error_pct", "latency_ms"),
+        num_evaluations=num_evaluations,
+        architecture=architecture,
+        seed=seed,
+    )
+    frame = frame[(frame["state"] == "complete") & (frame["error_pct"] <= limit)]
+    row = frame.sort_values("latency_ms").iloc[0]
+    chosen["searched"] = candidates.candidate({choice.name: row[choice.name] for choice in candidates.choices})
+    return chosen
+
+
+def fastest(found: list[Candidate], candidates: CandidateSpace, cheap: CheapObjectives) -> Candidate:
+    """The one of least predicted latency."""
+    latency_ms = cheap([candidates.genotype(candidate) for candidate in found])["latency_ms"]
+    return found[int(np.argmin(latency_ms))]
+
+
+def measured(
+    evaluator: Evaluator, profile: HardwareProfile, chosen: dict[str, Candidate], folder: Path
+) -> list[dict[str, Any]]:
+    """A row a policy: latencies of two measurements, validation and test error, size, agreement with the simulation."""
+    data, runtime = evaluator.data, get_runtime(profile.runtime, num_threads=profile.num_threads)
+    paths = [export_model(evaluator, candidate, folder / name) / "model.onnx" for name, candidate in chosen.items()]
+    classes = [
+        predict_classes(evaluator.network(candidate), data.validation.images_BCHW, data).numpy()
+        for candidate in chosen.values()
+    ]
+    batch_size = profile.batch_size
+    found = measure_files(paths, classes, data, runtime, batch_size=batch_size, num_threads=2, step=lambda: None)
+    again = time_sessions([runtime.load(path) for path in paths], data, batch_size)
+    return [
+        {"policy": name}
+        | {key.removeprefix("measured_"): value for key, value in row.items()}
+        | {"repeated_latency_ms": repeated.median_ms, "candidate": json.dumps(chosen[name].to_json())}
+        for name, row, repeated in zip(chosen, found, again, strict=True)
+    ]
+
+
+def figures(frame: pd.DataFrame) -> dict[str, float]:
+    """Speed-ups of the searched policy, geometric means over architectures; accuracy given up; noise of a ratio."""
+    latency = frame.pivot(index="architecture", columns="policy", values="latency_ms")
+    repeated = frame.pivot(index="architecture", columns="policy", values="repeated_latency_ms")
+    error = frame.pivot(index="architecture", columns="policy", values="test_error_pct")
+    best = latency[list(UNIFORM)].min(axis=1)
+    found: dict[str, float] = {}
+    for name in ("searched", "allocated"):
+        for other in UNIFORM:
+            found[f"{name}_speedup_over_{other}"] = float(gmean(latency[other] / latency[name]))
+        found[f"{name}_speedup_over_best_uniform"] = float(gmean(best / latency[name]))
+        found[f"{name}_least_speedup_over_best_uniform"] = float((best / latency[name]).min())
+        found[f"{name}_mean_points_below_fp32"] = float((error[name] - error["fp32"]).mean())
+        found[f"{name}_most_points_below_fp32"] = float((error[name] - error["fp32"]).max())
+    ratio = (repeated / latency).to_numpy()  # of two measurements; what an architecture's files share is drift
+    found["repeat_noise_pct"] = 100 * float(np.abs(ratio / np.median(ratio, axis=1, keepdims=True) - 1).max())
+    return found
+
+
+if __name__ == "__main__":
+    run_command(compare)
