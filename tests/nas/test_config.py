@@ -56,6 +56,7 @@ def test_a_bad_file_is_refused_in_one_line(text: str, message: str, tmp_path: Pa
         ({"seed": 1.5}, "seed is 1.5"),
         ({"data": ""}, "data is ''; it must be a name or a path"),
         ({"training": [1]}, "training is \\[1\\]"),
+        ({"calibration": "minmax"}, "unknown calibration 'minmax'.*Did you mean min-max"),
         ({"objectives": 3}, "objectives is 3; it must be a list of texts"),
         ({"objectives": ["macs", "macs"]}, "two or more different ones"),
         ({"constraints": ["macs=3"]}, "constraint 'macs=3' must be"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from search_spaces import SpaceError, hybrid_tiny
 from search_spaces.blocks import block_class
@@ -58,7 +59,7 @@ def test_precision_of_an_absent_or_indifferent_block_is_fp32() -> None:
     assert CANDIDATES.canonical(genotype | {"precision.stem": "int8"}) == genotype | {"precision.stem": "int8"}
 
 
-@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
 def test_uniform_policy_is_canonical_and_reaches_every_block_that_has_it(precision: str) -> None:
     specs = SPACE.blocks(SPACE.largest())
     policy = uniform_policy(specs, precision)
@@ -96,3 +97,12 @@ def test_only_precisions_of_the_target_are_searched() -> None:
 
 def test_every_precision_says_how_many_bits_it_has() -> None:
     assert set(BITS) >= set(PRECISIONS)
+
+
+def test_weights_alone_are_a_choice_of_blocks_with_linear_layers_only() -> None:
+    specs = SPACE.blocks(SPACE.largest())
+    for spec in specs:
+        deployed = spec.build().eval().deploy()
+        has_linear = any(isinstance(module, nn.Linear) for module in deployed.modules())
+        for precision in ("int8-dynamic", "w8", "w4"):
+            assert (uniform_policy(specs, precision)[spec.name] == precision) == has_linear
