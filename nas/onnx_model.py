@@ -74,10 +74,26 @@ def quantize_block(
     if not nodes:
         return model
     quantizer.nodes_to_quantize = nodes + [node.name for node in inferred.graph.node if node.op_type == "Relu"]
+    if precision == "int8":
+        _quantize_biases(quantizer, inferred.graph, weighted)
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     _keep_stream(quantizer.model.model.graph, set(nodes))
     return quantizer.model.model
+
+
+def _quantize_biases(quantizer: QDQQuantizer, graph: onnx.GraphProto, weighted: Sequence[onnx.NodeProto]) -> None:
+    """Mark what is added to a product of matrices as its bias, in int32.
+
+    ONNX Runtime makes one operator of product and addition before it looks for quantized ones, and runs that in int8
+    only if all three inputs are quantized; else it dequantizes the weights anew in every run.
+    """
+    weights = {initializer.name for initializer in graph.initializer}
+    products = {node.output[0]: node for node in weighted if node.op_type == "MatMul"}
+    for node in graph.node:
+        for product, bias in (node.input, node.input[::-1]) if node.op_type == "Add" else ():
+            if product in products and bias in weights:
+                quantizer.quantize_bias_tensor(node.name, bias, *products[product].input)
 
 
 def _keep_stream(graph: onnx.GraphProto, quantized: set[str]) -> None:

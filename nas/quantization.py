@@ -111,7 +111,7 @@ class StaticOperator(nn.Module):
         self.output = affine(found.output_low, found.output_high)
         self.quantizes_output = not isinstance(layer, nn.Linear)
         weight, bias = layer.weight.detach(), None
-        if self.quantizes_output and layer.bias is not None:  # a convolution adds its bias in int32, before it rescales
+        if layer.bias is not None:  # added in int32, before sums are rescaled
             step = weight_scale(weight, weight_bits).flatten() * self.input[0]
             bias = (layer.bias.detach() / step).round() * step
         self.layer = _with_weights(layer, quantize_weight(weight, weight_bits), bias)
