@@ -146,16 +146,17 @@ def chain(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx
             network = onnx.compose.merge_models(network, part, io_map=joints)
         tensors |= {port.stream: f"{spec.name}/{port.stream}_out" for port in spec.writes}
     assert network is not None
+    _same_versions(network)  # merging imports each set twice
     _rename(network.graph, network.graph.input[0].name, INPUT)
     _rename(network.graph, network.graph.output[0].name, OUTPUT)
     return network
 
 
-def _same_versions(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
-    """Quantizers raise versions and import further operator sets: give both models the union."""
-    versions = {entry.domain: entry.version for model in (first, second) for entry in model.opset_import}
-    ir_version = max(first.ir_version, second.ir_version)
-    for model in (first, second):
+def _same_versions(*models: onnx.ModelProto) -> None:
+    """Quantizers raise versions and import further operator sets: give all models the union, each set once."""
+    versions = {entry.domain: entry.version for model in models for entry in model.opset_import}
+    ir_version = max(model.ir_version for model in models)
+    for model in models:
         model.ir_version = ir_version
         del model.opset_import[:]
         model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in versions.items())

@@ -1,6 +1,9 @@
 """Exported files, run by ONNX Runtime, against torch."""
 
+from pathlib import Path
+
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
@@ -114,3 +117,25 @@ def test_quantizing_leaves_the_fp32_model_alone() -> None:
     assert model.SerializeToString() == before
     assert quantize_block(model, "fp32", {}) is model
     assert isinstance(network, Network)
+
+
+@torch.no_grad()
+def test_no_weights_are_dequantized_while_an_int8_file_runs(tmp_path: Path) -> None:
+    network, ranges, _ = deployed(SPACE.blocks(SPACE.largest()), count=4)
+    model = export_network(network, uniform_policy(network.specs, "int8"), ranges, weight_bits=BITS)
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    graph = onnx.load(tmp_path / "optimized.onnx").graph
+    stored = {initializer.name for initializer in graph.initializer}
+    assert not [node.name for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored]
+    assert {"QLinearConv", "QGemm"} <= {node.op_type for node in graph.node}
+
+
+def test_a_file_imports_each_set_of_operators_once() -> None:
+    network, ranges, _ = deployed(SPACE.blocks(SPACE.largest()), count=4)
+    for precision in PRECISIONS:
+        model = export_network(network, uniform_policy(network.specs, precision), ranges)
+        domains = [entry.domain for entry in model.opset_import]
+        assert len(domains) == len(set(domains))
