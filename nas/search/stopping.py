@@ -83,5 +83,5 @@ class HypervolumeMeasure:
         values = {n: np.array([{**r.extras, **r.values}[n] for r in complete], float) for n in names}
         if not names:
             return complete
-        keeps = (violations(values, self._problem.constraints) <= 0).all(axis=1)
+        keeps = np.asarray((violations(values, self._problem.constraints) <= 0).all(axis=1))
         return [row for row, keep in zip(complete, keeps, strict=True) if keep]

@@ -61,7 +61,7 @@ def num_rows(run: Path) -> int:
     """Rows written so far, without disturbing the writer."""
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            return int(database.execute("select count(*) from trials").fetchone()[0])
+            return int(database.execute("select count(*) from trials where state != 'RUNNING'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 
