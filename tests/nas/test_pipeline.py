@@ -139,6 +139,15 @@ def test_run_again_reuses_everything(finished: dict[str, Any], capsys: pytest.Ca
     assert "Pareto front" in capsys.readouterr().out
 
 
+def test_joining_a_search_that_has_all_it_wants_measures_nothing(
+    finished: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Study.load(finished["run"] / "study.db").frame()
+    main(["join", str(finished["run"])])
+    assert f"join: the study has {NUM_EVALUATIONS} candidates" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(Study.load(finished["run"] / "study.db").frame(), before)
+
+
 def test_other_data_or_constraints_are_refused(finished: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     run = finished["run"]
     for arguments, named in (
