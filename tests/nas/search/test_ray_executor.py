@@ -73,9 +73,9 @@ def test_four_workers_give_the_rows_of_one_process(cluster: Any, tmp_path: Path)
 
 def test_error_of_a_candidate_is_its_row_and_a_users_mistake_ends_the_search(cluster: Any) -> None:
     def impossible(genotype: Any) -> dict[str, float]:
-        if genotype["gene.0"] == 0:
+        if genotype["gene.1"] == 0:
             raise CandidateError("block 'stem' was always zero")
-        if genotype["gene.0"] == 1:
+        if genotype["gene.1"] == 1:
             raise RuntimeError("no memory")
         return evaluate_large(genotype)
 
@@ -83,10 +83,11 @@ def test_error_of_a_candidate_is_its_row_and_a_users_mistake_ends_the_search(clu
         raise UserError("weights are not finite; train again")
 
     executor = partial(RayExecutor, num_workers=2)
-    frame = optimize(impossible, **OPTIONS, num_evaluations=12, executor=executor)
-    reasons = frame.set_index("gene.0")["reason"]
-    assert set(reasons.loc[0]) == {"block 'stem' was always zero"}
-    assert set(reasons.loc[1]) == {"RuntimeError: no memory"}
+    frame = optimize(impossible, **OPTIONS, num_evaluations=6, executor=executor)
+    reasons = frame.set_index("gene.1")["reason"]
+    assert set(reasons.loc[[0]]) == {"block 'stem' was always zero"}
+    assert set(reasons.loc[[1]]) == {"RuntimeError: no memory"}
+    assert set(reasons.loc[[2]]) == {""}
     with pytest.raises(UserError, match="^weights are not finite; train again$"):
         optimize(broken, **OPTIONS, num_evaluations=12, executor=executor)
 
