@@ -88,12 +88,18 @@ def check_like_undisturbed(study: str | Path, num: int = NUM_EVALUATIONS) -> Non
 
 
 def kill_at_random(study: Path, log: Path, *, num_kills: int, num: int, rng: np.random.Generator) -> int:
-    """Search, killed with signal 9 at up to `num_kills` random moments, then let finish; how often it was killed."""
+    """Search, killed with signal 9 at up to `num_kills` random moments, then let finish; how often it was killed.
+
+    A moment is up to 50 ms after some evaluation, or after the start of the process.
+    """
     killed = 0
     while True:
-        process = start(study, log, seconds=0.01, num=num)
+        process = start(study, log, seconds=0.005, num=num)
         if killed < num_kills:
-            process.join(rng.uniform(0.05, 3.0))
+            wanted = len(logged(log)) + int(rng.integers(0, 5))
+            while process.is_alive() and len(logged(log)) < wanted:
+                process.join(0.002)
+            process.join(rng.uniform(0.0, 0.05))
             process.kill()
         process.join()
         if process.exitcode == 0:
