@@ -100,8 +100,7 @@ class Run:
         """Set the outputs of a stage, and of those made from it, aside."""
         if stage == "search" and self.config.study is not None:
             raise UserError(f"others may use the study at {self.config.study}; use a --run folder of another name")
-        name = stage + (self._suffix if stage in STAGES_OF_A_STUDY else "")
-        aside = self.stages.redo(name)
+        aside = self.stages.redo(stage + (self._suffix if stage in STAGES_OF_A_STUDY else ""))
         if aside is not None:
             self._say(f"{stage}: earlier results are in {aside}")
 
