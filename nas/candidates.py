@@ -18,6 +18,8 @@ from nas.evaluation import accuracy_pct, normalize, recalibrate
 from nas.progress import Progress
 from nas.quantization import simulate
 from nas.search import Objective, optimize, parse_constraint
+from nas.search.executors import ExecutorOf, LocalExecutor
+from nas.search.study import STUDY_NAME
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from predictors.latency import LatencyPredictor
@@ -165,12 +167,67 @@ def target_evaluator(
     )
 
 
+class ErrorOf:
+    """The validation error of genotypes: what a search evaluates. It can be sent to other processes, weights and data
+    included, where it is built once.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        profile: HardwareProfile,
+        *,
+        architecture: Architecture | None = None,
+        num_images: int | None = None,
+        calibration: str = "min-max",
+        num_threads: int = 2,
+    ) -> None:
+        self._given = (supernet.space, supernet.flat, data, profile, architecture, num_images, calibration, num_threads)
+        self.evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
+        self.candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
+        self.split = data.validation if num_images is None else data.validation.spread(num_images)
+        self._num_threads = num_threads
+
+    def __call__(self, genotype: Genotype) -> dict[str, float]:
+        with torch_threads(self._num_threads):
+            return {"error_pct": self.evaluator.error_pct(self.candidates.candidate(genotype), self.split)}
+
+    def __reduce__(self) -> tuple[Callable[..., "ErrorOf"], tuple[Any, ...]]:
+        return _unpack_error_of, self._given
+
+
+def _unpack_error_of(
+    space: SearchSpace,
+    flat: torch.Tensor,
+    data: ImageData,
+    profile: HardwareProfile,
+    architecture: Architecture | None,
+    num_images: int | None,
+    calibration: str,
+    num_threads: int,
+) -> ErrorOf:
+    supernet = Supernet(space)
+    with torch.no_grad():
+        supernet.flat.copy_(flat)
+    return ErrorOf(
+        supernet,
+        data,
+        profile,
+        architecture=architecture,
+        num_images=num_images,
+        calibration=calibration,
+        num_threads=num_threads,
+    )
+
+
 def run_search(
     supernet: Supernet,
     data: ImageData,
     profile: HardwareProfile,
     *,
     study: Path | str | None = None,
+    study_name: str = STUDY_NAME,
     objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
     constraints: Sequence[str] = (),
     num_evaluations: int = 60,
@@ -180,6 +237,9 @@ def run_search(
     num_images: int | None = None,
     calibration: str = "min-max",
     num_threads: int = 2,
+    time_limit_s: float | None = None,
+    patience: int | None = None,
+    executor: ExecutorOf = LocalExecutor,
     settings: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
@@ -190,6 +250,7 @@ def run_search(
         num_images: validation images that decide an error; all by default.
         calibration: how ranges of static int8 are found, one of `nas.calibration.CALIBRATIONS`.
         num_threads: torch threads of every evaluation; part of what makes a search repeatable.
+        study_name, time_limit_s, patience, executor: as in `nas.search.optimize`.
 
     Returns:
         The study, one row a measured candidate: genes, objectives and the other costs.
@@ -202,19 +263,20 @@ def run_search(
     check_profile(profile, space)
     chosen = [_objective(name) for name in objectives]
     limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
-    candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
+    evaluate = ErrorOf(
+        supernet,
+        data,
+        profile,
+        architecture=architecture,
+        num_images=num_images,
+        calibration=calibration,
+        num_threads=num_threads,
+    )
+    candidates = evaluate.candidates
     cheap = CheapObjectives(candidates, profile)
-    evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
-    split = data.validation
-    if num_images is not None:
-        split = split.spread(num_images)
-
-    def evaluate(genotype: Genotype) -> dict[str, float]:
-        return {"error_pct": evaluator.error_pct(candidates.candidate(genotype), split)}
-
     sensitivity_of = partial(
         measure_sensitivity,
-        evaluator.network,
+        evaluate.evaluator.network,
         space=space,
         profile=profile,
         data=data,
@@ -233,9 +295,13 @@ def run_search(
             constraints=limits,
             cheap=cheap,
             study=study,
+            study_name=study_name,
+            time_limit_s=time_limit_s,
+            patience=patience,
+            executor=executor,
             settings={
                 "num_threads": num_threads,
-                "num_images": len(split),
+                "num_images": len(evaluate.split),
                 "calibration": calibration,
                 **(settings or {}),
             },

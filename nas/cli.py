@@ -3,18 +3,16 @@
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
 from nas import __version__
-from nas.config import RunConfig, load_options, merge_options
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
 from nas.finetuning.options import FinetuneOptions
-from nas.flags import QUICKSTART, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags
+from nas.flags import QUICKSTART, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags, merge_flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +30,6 @@ app = App(
 )
 
 Redo = Annotated[Literal["profile", "train", "search", "verify", "finetune"] | None, Parameter()]
-
-
-TRAINING_FLAGS = ("strategy", "init", "tracker")
-"""Fields of `TrainFlags` that are options of training."""
 
 
 @app.command
@@ -89,9 +83,28 @@ def search(
     if dry_run:
         from nas.preview import print_preview
 
-        print_preview(run.run, _merge(run, training, target, options), console=_console())
+        print_preview(run.run, merge_flags(run, training, target, options), console=_console())
         return
     _finish(_open(run, training, target, options, redo=redo))
+
+
+@app.command
+def join(run: Path = QUICKSTART, /, *, architecture: str | None = None) -> None:
+    """Evaluate candidates of a search that another process runs, here or on another machine, until it has them all.
+
+    Processes share the study that the run's options name, each candidate is evaluated by one of them, and what a
+    killed one had begun is done by another.
+
+    Parameters
+    ----------
+    run
+        Folder of the run: the same one, or on another machine a copy of the same name.
+    architecture
+        Of the search of this architecture's precisions instead.
+    """
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"'{run}' is no run of `nas search`; give the folder of one")
+    _open(RunOptions(run=run), SearchFlags(architecture=architecture), redo=None).join()
 
 
 @app.command
@@ -347,23 +360,8 @@ def _console() -> Any:
     return console if console.is_terminal else Console(width=160)
 
 
-def _merge(run: RunOptions, *flags: Any) -> RunConfig:
-    """Defaults, then the run's own options, then the file's, then the flags."""
-    given: dict[str, Any] = {k: v for k, v in asdict(run).items() if k not in ("run", "config")}
-    for group in flags:
-        values = asdict(group)
-        given["training"] = {name: values.pop(name) for name in TRAINING_FLAGS if values.get(name) is not None}
-        given |= {name: value for name, value in values.items() if name not in TRAINING_FLAGS}
-    remembered = run.run / "config.yaml"
-    return merge_options(
-        load_options(remembered) if remembered.exists() else {},
-        {} if run.config is None else load_options(run.config),
-        given,
-    )
-
-
 def _open(run: RunOptions, *flags: Any, redo: str | None) -> "Run":
-    config = _merge(run, *flags)
+    config = merge_flags(run, *flags)
     from nas.run import Run
 
     opened = Run(run.run, config)

@@ -15,14 +15,17 @@ from nas.errors import UserError
 OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params")
 """What a search can optimise and constrain."""
 
+EXECUTORS = ("local", "ray")
+"""Where candidates are evaluated: in the process of the search, or by workers of a Ray cluster."""
+
 CALIBRATIONS = ("min-max", "percentile", "entropy")
 """Ways to find the ranges of static int8, see `nas.calibration`."""
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
-_COUNTS |= {"max_models": 1, "finetune_epochs": 0}
-_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture", "calibration")
-_OPTIONAL = ("epochs", "architecture", "num_validation", "num_images")
+_COUNTS |= {"max_models": 1, "finetune_epochs": 0, "patience": 1, "workers": 1}
+_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture", "calibration", "study", "ray_address")
+_OPTIONAL = ("epochs", "architecture", "num_validation", "num_images", "study", "ray_address", "patience")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,19 @@ class RunConfig:
     """Such as `latency_ms<=2.5`."""
     num_evaluations: int = 50
     """Candidates whose accuracy is measured, earlier ones of the same run included."""
+    time_limit: float | None = None
+    """Seconds after which a search begins no more evaluations; the same command continues it."""
+    patience: int | None = None
+    """Evaluations without growth of the hypervolume after which a search ends, see `nas.search.stopping`."""
     searcher: str = "predictor-guided"
+    executor: str = "local"
+    """`local`, or `ray` for workers that may be on several machines."""
+    workers: int = 2
+    """Candidates that Ray evaluates at once."""
+    ray_address: str | None = None
+    """Of a Ray cluster; None starts one on this machine."""
+    study: str | None = None
+    """Where the study is kept instead of in the run's folder: `postgresql://...`, or a file that ends in `.journal`."""
     architecture: str | None = None
     """Search the precisions alone, of `smallest`, `middle`, `largest` or the architecture in a JSON file."""
     seed: int = 0
@@ -77,12 +92,15 @@ class RunConfig:
         for name, lowest in _COUNTS.items():
             _check_count(name, getattr(self, name), lowest)
         object.__setattr__(self, "budget", parse_seconds(self.budget))
+        if self.time_limit is not None:
+            object.__setattr__(self, "time_limit", parse_seconds(self.time_limit, name="time_limit"))
         for name in ("objectives", "constraints"):
             object.__setattr__(self, name, _as_names(name, getattr(self, name)))
         if not isinstance(self.training, Mapping):
             raise UserError(f"training is {self.training!r}; it must map names of training options to values")
-        if self.calibration not in CALIBRATIONS:
-            raise UserError(unknown_name("calibration", self.calibration, CALIBRATIONS))
+        for name, known in (("calibration", CALIBRATIONS), ("executor", EXECUTORS)):
+            if getattr(self, name) not in known:
+                raise UserError(unknown_name(name, getattr(self, name), known))
         _check_objectives(self.objectives, self.constraints)
 
     def to_yaml(self) -> str:
@@ -128,7 +146,7 @@ def merge_options(*layers: Mapping[str, Any]) -> RunConfig:
     return replace(RunConfig(), **config)
 
 
-def parse_seconds(text: str | float) -> float:
+def parse_seconds(text: str | float, *, name: str = "budget") -> float:
     """Seconds in `60`, `60s`, `5m` or `1h`; UserError when it is none of these or not positive."""
     match = re.fullmatch(r"\s*([\d.]+)\s*(s|m|min|h|)\s*", str(text))
     try:
@@ -136,7 +154,7 @@ def parse_seconds(text: str | float) -> float:
     except ValueError:
         seconds = 0.0
     if seconds <= 0 or isinstance(text, bool):
-        raise UserError(f"budget {text!r} must be a positive time such as 60, 90s or 5m")
+        raise UserError(f"{name} {text!r} must be a positive time such as 60, 90s or 5m")
     return seconds
 
 

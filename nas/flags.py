@@ -1,15 +1,20 @@
 """Groups of options that verbs of the command line share."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
+
+from nas.config import RunConfig, load_options, merge_options
 
 QUICKSTART = Path("results/quickstart")
 
 Flag = Annotated[bool, Parameter(negative="")]
 Names = Annotated[list[str] | None, Parameter(negative="")]
+
+TRAINING_FLAGS = ("strategy", "init", "tracker")
+"""Fields of `TrainFlags` that are options of training."""
 
 
 @Parameter(name="*")
@@ -72,6 +77,18 @@ class SearchFlags:
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     num_evaluations: int | None = None
     """Candidates whose accuracy is measured, in all; more than before searches on. [default: 50]"""
+    time_limit: str | None = None
+    """Begin no evaluation later than this, such as 90s, 30m or 2h; the same command continues the search."""
+    patience: int | None = None
+    """End the search when the hypervolume grew by less than 0.1% in so many evaluations."""
+    executor: str | None = None
+    """local, or ray: workers on this machine or on those of a cluster. [default: local]"""
+    workers: int | None = None
+    """Candidates that Ray evaluates at once. [default: 2]"""
+    ray_address: str | None = None
+    """Address of a Ray cluster, or auto. [default: one that is started on this machine]"""
+    study: str | None = None
+    """Where several machines share the study: postgresql://..., or a file ending in .journal. [default: in --run]"""
     searcher: str | None = None
     """predictor-guided, nsga2, random, or my_package.search:MySearcher. [default: predictor-guided]"""
     architecture: str | None = None
@@ -86,3 +103,18 @@ class SearchFlags:
     """Models of the front to export and measure. [default: 10]"""
     finetune_epochs: int | None = None
     """Train every model of the front under its own policy for so many epochs at the end. [default: 0]"""
+
+
+def merge_flags(run: RunOptions, *flags: TrainFlags | TargetFlags | SearchFlags) -> RunConfig:
+    """Defaults, then the run's own options, then the file's, then the flags."""
+    given: dict[str, Any] = {k: v for k, v in asdict(run).items() if k not in ("run", "config")}
+    for group in flags:
+        values = asdict(group)
+        given["training"] = {name: values.pop(name) for name in TRAINING_FLAGS if values.get(name) is not None}
+        given |= {name: value for name, value in values.items() if name not in TRAINING_FLAGS}
+    remembered = run.run / "config.yaml"
+    return merge_options(
+        load_options(remembered) if remembered.exists() else {},
+        {} if run.config is None else load_options(run.config),
+        given,
+    )

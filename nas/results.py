@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nas.config import load_options
 from nas.errors import UserError
 from nas.search.objectives import Objective, as_costs, check_name, parse_constraint
 from nas.search.pareto import knee, on_front
-from nas.search.study import Study
+from nas.search.study import STUDY_NAME, Study
 
 STUDY = "study.db"
 """The study of a run; one that searched the policy of a fixed architecture is beside it, such as `study-largest.db`."""
@@ -60,7 +61,7 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
     Raises:
         UserError: there is no such run or study, or its files are damaged.
     """
-    stored = Study.load(run_folder(run) / study)
+    stored = load_study(run, study=study)
     frame = stored.frame()
     verified = load_verified(run, study=study)
     if verified is not None:
@@ -71,6 +72,24 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
     frame = _join_finetuned(frame, (load_finetuned(run, study=study) or {"rows": []})["rows"])
     frame.attrs["objectives"] = [objective.to_json() for objective in stored.objectives]
     return frame
+
+
+def load_study(run: str | Path, *, study: str = STUDY) -> Study:
+    """The study of a run, which may still be searched; UserError when there is none."""
+    folder = run_folder(run)
+    options = beside(folder, study, "config.yaml")
+    kept_at = load_options(options).get("study") if options.is_file() else None
+    where, name = study_location(folder, study, kept_at)
+    return Study.load(where, name=name)
+
+
+def study_location(run: Path, study: str, kept_at: str | None) -> tuple[str | Path, str]:
+    """Storage and name of a study: its file in the run's folder, or, in a storage that several runs share, the name of
+    the folder with what tells this study from the run's others.
+    """
+    if kept_at is None:
+        return run / study, STUDY_NAME
+    return kept_at, run.resolve().name + Path(study).stem.removeprefix(Path(STUDY).stem)
 
 
 def load_verified(run: str | Path, *, study: str = STUDY) -> dict[str, Any] | None:

@@ -26,11 +26,18 @@ from nas.finetuning.front import finetune_front
 from nas.finetuning.loop import finetune_recipe
 from nas.finetuning.options import FinetuneOptions
 from nas.processes import is_launched, is_main
-from nas.profiling import profile_device
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
-from nas.results import load_finetuned, load_results, load_verified, select, write_pareto_csv
-from nas.run_inputs import find_architecture, fitting_profile, load_inputs, load_quietly, train_options
+from nas.results import load_finetuned, load_results, load_verified, select, study_location, write_pareto_csv
+from nas.run_inputs import (
+    find_architecture,
+    find_executor,
+    fitting_profile,
+    load_inputs,
+    load_quietly,
+    make_profile,
+    train_options,
+)
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
 from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
@@ -91,8 +98,9 @@ class Run:
 
     def redo(self, stage: str) -> None:
         """Set the outputs of a stage, and of those made from it, aside."""
-        name = stage + (self._suffix if stage in STAGES_OF_A_STUDY else "")
-        aside = self.stages.redo(name)
+        if stage == "search" and self.config.study is not None:
+            raise UserError(f"others may use the study at {self.config.study}; use a --run folder of another name")
+        aside = self.stages.redo(stage + (self._suffix if stage in STAGES_OF_A_STUDY else ""))
         if aside is not None:
             self._say(f"{stage}: earlier results are in {aside}")
 
@@ -108,7 +116,7 @@ class Run:
         self.stages.check("profile", inputs)
         if not self.stages.is_done("profile"):
             with self._stage("profile", inputs) as progress:
-                self._make_profile(progress).save(path, overwrite=True)
+                make_profile(self.config, self.space, self.runtime, progress).save(path, overwrite=True)
         profile = HardwareProfile.load(path)
         self._say(describe_profile(profile))
         return profile
@@ -137,27 +145,51 @@ class Run:
         self.stages.check(stage, inputs)
         if not self.stages.is_done(stage, extent=config.num_evaluations):
             with self._stage(stage, inputs, extent=config.num_evaluations) as progress:
-                options = {} if config.num_images is None else {"num_images": config.num_images}
-                run_search(
-                    supernet,
-                    self.data,
-                    profile,
-                    study=self.study_path,
-                    objectives=config.objectives,
-                    constraints=config.constraints,
-                    num_evaluations=config.num_evaluations,
-                    searcher=config.searcher,
-                    seed=config.seed,
-                    architecture=self.fixed,
-                    calibration=config.calibration,
-                    settings=inputs,
-                    progress=progress,
-                    **options,
-                )
+                found = self._search(supernet, profile, inputs, progress)
+            if found.attrs["stopped"]:
+                self._say(f"search: stopped, {found.attrs['stopped']}")
+                self.stages.shorten(stage, extent=len(found))
         frame = load_results(self.folder, study=self.study_path.name)
-        failed = int((frame["state"] == "failed").sum())
-        self._say(f"search: {len(frame)} candidates measured" + (f", {failed} failed" if failed else ""))
+        self._say(f"search: {len(frame)} candidates measured, {(frame['state'] == 'failed').sum()} failed")
         return frame
+
+    def join(self) -> None:
+        """Evaluate candidates of a search that another process runs, until that search has all it wants."""
+        for stage in ("profile", "train"):
+            if not self.stages.is_done(stage):
+                raise UserError(f"'{self.folder}' has no finished {stage} yet; start `nas search` and wait for it")
+        profile = self.profile()
+        inputs = self._search_inputs(profile)
+        self.stages.check(f"search{self._suffix}", inputs)
+        with rich_progress("search", console=self._console) as progress:
+            found = self._search(self.train(), profile, inputs, progress)
+        self._say(f"join: the study has {len(found)} candidates")
+
+    def _search(
+        self, supernet: Supernet, profile: HardwareProfile, inputs: dict[str, str], progress: Progress
+    ) -> pd.DataFrame:
+        config = self.config
+        study, name = study_location(self.folder, self.study_path.name, config.study)
+        return run_search(
+            supernet,
+            self.data,
+            profile,
+            study=study,
+            study_name=name,
+            objectives=config.objectives,
+            constraints=config.constraints,
+            num_evaluations=config.num_evaluations,
+            searcher=config.searcher,
+            seed=config.seed,
+            architecture=self.fixed,
+            num_images=config.num_images,
+            calibration=config.calibration,
+            time_limit_s=config.time_limit,
+            patience=config.patience,
+            executor=find_executor(config),
+            settings=inputs,
+            progress=progress,
+        )
 
     def verify(self) -> pd.DataFrame:
         """Results with what was measured on the exported models; writes report and table too."""
@@ -275,17 +307,6 @@ class Run:
             options=options,
             study=self.study_path.name,
             calibration=self.config.calibration,
-            progress=progress,
-        )
-
-    def _make_profile(self, progress: Progress) -> HardwareProfile:
-        if self.config.hardware != "local":
-            return fitting_profile(self.config, self.space)
-        return profile_device(
-            self.space,
-            runtime=self.runtime,
-            batch_size=self.config.batch,
-            budget_s=self.config.budget,
             progress=progress,
         )
 

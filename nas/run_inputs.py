@@ -1,16 +1,20 @@
 """What the options of a run name: data and space, the recipe of training, an architecture, a profile."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from hardware_profiles.profile import HardwareProfile, find_profile
+from hardware_profiles.runtimes import Runtime
 from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
 from nas.processes import num_processes
-from nas.progress import rich_progress
+from nas.profiling import profile_device
+from nas.progress import Progress, rich_progress
+from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.training import TrainOptions
 from search_spaces import Architecture, SearchSpace, get_space
 
@@ -38,6 +42,15 @@ def train_options(config: RunConfig) -> TrainOptions:
         return TrainOptions.from_json(values)
     except TypeError as error:
         raise UserError(f"training options {values} can't be used: {error}") from None
+
+
+def find_executor(config: RunConfig) -> ExecutorOf:
+    """What evaluates candidates where the options say."""
+    if config.executor == "local":
+        return LocalExecutor
+    from nas.search.ray_executor import RayExecutor
+
+    return partial(RayExecutor, num_workers=config.workers, address=config.ray_address)
 
 
 def find_architecture(space: SearchSpace, text: str) -> Architecture:
@@ -78,3 +91,10 @@ def fitting_profile(config: RunConfig, space: SearchSpace) -> HardwareProfile:
                 f"profile '{config.hardware}' was measured with --{name} {given}, not {wanted}; use --{name} {given}"
             )
     return profile
+
+
+def make_profile(config: RunConfig, space: SearchSpace, runtime: Runtime, progress: Progress) -> HardwareProfile:
+    """The profile the options name, or this machine's, measured now."""
+    if config.hardware != "local":
+        return fitting_profile(config, space)
+    return profile_device(space, runtime=runtime, batch_size=config.batch, budget_s=config.budget, progress=progress)

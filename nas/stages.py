@@ -112,6 +112,11 @@ class Stages:
         self._stamps[stage] |= {"done": True, "date": _now(), "seconds": round(seconds, 1)}
         self._write()
 
+    def shorten(self, stage: str, *, extent: int) -> None:
+        """Record that a complete stage ended before what was asked for, so that asking again continues it."""
+        self._stamps[stage] |= {"extent": extent}
+        self._write()
+
     def redo(self, stage: str) -> Path | None:
         """Move the outputs of a stage and of those made from it aside; the folder they are in now, None without any."""
         replaced = self.folder / "replaced"

@@ -13,9 +13,8 @@ from hardware_profiles.profile import HardwareProfile
 from nas.errors import UserError
 from nas.fidelity.measure import CSV, load_fidelity
 from nas.fidelity.rows import load_rows
-from nas.results import STUDY, beside, load_results, load_verified, run_folder
+from nas.results import STUDY, beside, load_results, load_study, load_verified, run_folder
 from nas.search.objectives import Constraint, Objective
-from nas.search.study import Study
 from nas.sensitivity_tables import load_sensitivity
 
 
@@ -52,7 +51,7 @@ def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
         UserError, ProfileError: there is no such run or study, or a file of it is damaged.
     """
     folder = run_folder(run)
-    stored = Study.load(folder / study)
+    stored = load_study(folder, study=study)
     frame = load_results(folder, study=study)
     profile = folder / "profile.json"
     exported = beside(folder, study, "front")

@@ -1,10 +1,9 @@
-"""The study: every measured candidate of a search, in an Optuna storage, written as it happens."""
+"""The study: every candidate of a search, reserved and then measured, in an Optuna storage, written as it happens."""
 
 import json
 import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,20 @@ from typing import Any
 import optuna
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import ExperimentalWarning, OptunaError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import UserError
 from nas.search.objectives import Constraint, Objective
+from nas.search.storage import is_url, open_storage, storage_errors
 from search_spaces.space import Choice, Genotype
 
-_STUDY_NAME = "search"
+STUDY_NAME = "search"
+"""What Optuna knows a study as, unless its database is shared by several."""
+
 _SETTINGS, _EXTRAS, _PREDICTED, _PREDICTED_STD = "settings", "extra", "predicted", "predicted_std"
+_OWNER, _HEARTBEAT, _GIVEN_UP = "owner", "heartbeat", "given_up"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -52,12 +55,32 @@ class Row:
         return "failed" if self.reason else "complete"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningTrial:
+    """A candidate that somebody reserved and has not finished."""
+
+    id: int
+    number: int
+    """Place in the order of insertion, the same for every reader."""
+    index: int
+    genotype: Genotype
+    owner: Mapping[str, Any]
+    """Who reserved it."""
+    heartbeat: str
+    """Changes while the owner lives."""
+
+
 class Study:
-    """Rows in an Optuna study. `open` starts or continues one, `load` reads one."""
+    """Rows in an Optuna study. `open` starts or continues one, `load` reads one.
+
+    A candidate is inserted as a running trial, and one change of its state, to complete or failed, makes it a row. A
+    trial that was given up is no row.
+    """
 
     def __init__(
         self,
         study: optuna.Study,
+        storage: BaseStorage,
         *,
         where: str,
         choices: Sequence[Choice],
@@ -68,7 +91,9 @@ class Study:
         self.choices = tuple(choices)
         self.objectives = tuple(objectives)
         self.constraints = tuple(constraints)
-        self._study = study
+        self._study, self._storage = study, storage
+        self._id = storage.get_study_id_from_name(study.study_name)
+        self._rows: dict[int, Row] = {}
         self._distributions = {c.name: CategoricalDistribution(tuple(c.values)) for c in choices}
 
     @classmethod
@@ -80,28 +105,29 @@ class Study:
         settings: Mapping[str, Any],
         *,
         constraints: Sequence[Constraint] = (),
+        name: str = STUDY_NAME,
     ) -> "Study":
         """Start a study, or continue the one that is there.
 
         Args:
-            path: file of an SQLite database, a storage URL such as `postgresql://...`, or None for memory only.
+            path: see `open_storage`; None for memory only.
             choices: the genes.
             objectives: what is measured.
             settings: JSON data that decide the rows, such as the seed and the hashes of the inputs; not the number of
                 evaluations, which may grow.
             constraints: recorded with each row for Optuna's tools.
+            name: tells studies of one storage apart.
 
         Raises:
             UserError: the file is no study, or one that was started with other settings.
         """
         given = _as_json(choices, objectives, constraints, settings)
         where = "memory" if path is None else str(path)
-        with _storage_errors(where):
-            if path is not None and "://" not in where:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(where):
+            storage = open_storage(path)
             study = optuna.create_study(
-                storage=None if path is None else _storage(path),
-                study_name=_STUDY_NAME,
+                storage=storage,
+                study_name=name,
                 directions=["maximize" if o.maximize else "minimize" for o in objectives],
                 load_if_exists=True,
             )
@@ -113,17 +139,18 @@ class Study:
                     study.set_metric_names([o.name for o in objectives])
                 stored = given
         _refuse_other_settings(stored, given, where=where)
-        return cls(study, where=where, choices=choices, objectives=objectives, constraints=constraints)
+        return cls(study, storage, where=where, choices=choices, objectives=objectives, constraints=constraints)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Study":
+    def load(cls, path: str | Path, *, name: str = STUDY_NAME) -> "Study":
         """Read the study at `path` (file or storage URL), which may still be running."""
         where = str(path)
-        if "://" not in where and not Path(path).is_file():
+        if not is_url(path) and not Path(path).is_file():
             raise UserError(f"there is no study {where!r}; give the file of a search that has begun")
-        with _storage_errors(where):
+        with storage_errors(where):
             try:
-                study = optuna.load_study(study_name=_STUDY_NAME, storage=_storage(path))
+                storage = open_storage(path)
+                study = optuna.load_study(study_name=name, storage=storage)
             except KeyError:
                 raise _no_study(where) from None
             stored = study.user_attrs.get(_SETTINGS)
@@ -131,6 +158,7 @@ class Study:
             raise _no_study(where)
         return cls(
             study,
+            storage,
             where=where,
             choices=[Choice(name=name, values=tuple(values)) for name, values in stored["choices"].items()],
             objectives=[Objective(name, **rest) for name, rest in stored["objectives"].items()],
@@ -144,34 +172,98 @@ class Study:
 
     def add(self, row: Row) -> None:
         """Append one row: one insert, durable when this returns."""
+        with storage_errors(self.where):
+            self._storage.create_new_trial(self._id, self._trial(row))
+
+    def reserve(self, row: Row, *, owner: Mapping[str, Any], heartbeat: str) -> int:
+        """Insert the candidate of `row`, which has no values yet, as a running trial; its id."""
+        trial = self._trial(row, state=TrialState.RUNNING)
+        trial.user_attrs |= {_OWNER: dict(owner), _HEARTBEAT: heartbeat}
+        with storage_errors(self.where):
+            return self._storage.create_new_trial(self._id, trial)
+
+    def finish(self, id: int, row: Row) -> bool:
+        """Make a running trial the row; False, and nothing is changed, when somebody gave it up before."""
+        trial = self._trial(row)
+        with storage_errors(self.where):
+            try:
+                known = self._storage.get_trial(id)
+                for key, value in trial.user_attrs.items():
+                    if known.user_attrs.get(key) != value:
+                        self._storage.set_trial_user_attr(id, key, value)
+                for key, value in trial.system_attrs.items():
+                    self._storage.set_trial_system_attr(id, key, value)
+                return self._storage.set_trial_state_values(id, trial.state, trial.values)
+            except UpdateFinishedTrialError:
+                return False
+
+    def give_up(self, id: int, why: str) -> None:
+        """Free the candidate of a running trial, which then is no row; nothing happens when it is running no more."""
+        with storage_errors(self.where):
+            try:
+                self._storage.set_trial_user_attr(id, _GIVEN_UP, why)  # before the state: a failure may be a row
+                self._storage.set_trial_state_values(id, TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                return
+
+    def beat(self, id: int, heartbeat: str) -> None:
+        """Show that the owner of a running trial lives; nothing happens when it is running no more."""
+        with storage_errors(self.where):
+            try:
+                self._storage.set_trial_user_attr(id, _HEARTBEAT, heartbeat)
+            except UpdateFinishedTrialError:
+                return
+
+    def running(self) -> list[RunningTrial]:
+        """Candidates that are reserved and not finished, in order of insertion."""
+        with storage_errors(self.where):
+            trials = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [
+            RunningTrial(
+                id=trial._trial_id,
+                number=trial.number,
+                index=trial.user_attrs["index"],
+                genotype={c.name: trial.params[c.name] for c in self.choices},
+                owner=trial.user_attrs[_OWNER],
+                heartbeat=trial.user_attrs[_HEARTBEAT],
+            )
+            for trial in trials
+            if _OWNER in trial.user_attrs
+        ]
+
+    def rows(self) -> list[Row]:
+        """All rows in order of evaluation."""
+        with storage_errors(self.where):
+            trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        for trial in trials:
+            is_row = trial.state == TrialState.COMPLETE or _GIVEN_UP not in trial.user_attrs
+            if is_row and "index" in trial.user_attrs and trial.number not in self._rows:
+                self._rows[trial.number] = self._row(trial)
+        return sorted(self._rows.values(), key=lambda row: row.index)
+
+    def frame(self) -> pd.DataFrame:
+        """All rows in order of evaluation; see `rows_to_frame` for the columns."""
+        return rows_to_frame(self.rows(), choices=self.choices, objectives=self.objectives)
+
+    def _trial(self, row: Row, *, state: TrialState | None = None) -> FrozenTrial:
+        """A row as Optuna keeps it."""
         known = {**row.extras, **row.values}
-        complete = not row.reason
+        if state is None:
+            state = TrialState.FAIL if row.reason else TrialState.COMPLETE
         attributes: dict[str, Any] = {"index": row.index, "batch": row.batch, "seconds": row.seconds, "host": row.host}
         for kind, values in ((_EXTRAS, row.extras), (_PREDICTED, row.predicted), (_PREDICTED_STD, row.predicted_std)):
             attributes |= {f"{kind}:{name}": float(value) for name, value in values.items()}
-        if not complete:
+        if row.reason:
             attributes["reason"] = row.reason
-        trial = create_trial(
-            state=TrialState.COMPLETE if complete else TrialState.FAIL,
+        complete = state == TrialState.COMPLETE
+        return create_trial(
+            state=state,
             values=[float(row.values[o.name]) for o in self.objectives] if complete else None,
             params=dict(row.genotype),
             distributions=dict(self._distributions),
             user_attrs=attributes,
             constraints={str(c): float(c.violation(known[c.objective])) for c in self.constraints if complete},
         )
-        with _storage_errors(self.where):
-            self._study.add_trial(trial)
-
-    def rows(self) -> list[Row]:
-        """All rows in order of evaluation."""
-        states = (TrialState.COMPLETE, TrialState.FAIL)
-        with _storage_errors(self.where):
-            trials = self._study.get_trials(deepcopy=False, states=states)
-        return sorted((self._row(trial) for trial in trials if "index" in trial.user_attrs), key=lambda row: row.index)
-
-    def frame(self) -> pd.DataFrame:
-        """All rows in order of evaluation; see `rows_to_frame` for the columns."""
-        return rows_to_frame(self.rows(), choices=self.choices, objectives=self.objectives)
 
     def _row(self, trial: FrozenTrial) -> Row:
         attributes = trial.user_attrs
@@ -209,30 +301,6 @@ def rows_to_frame(rows: Sequence[Row], *, choices: Sequence[Choice], objectives:
 
 def _of_kind(kind: str, attributes: Mapping[str, Any]) -> dict[str, float]:
     return {key.removeprefix(f"{kind}:"): value for key, value in attributes.items() if key.startswith(f"{kind}:")}
-
-
-def _storage(path: str | Path) -> str:
-    if "://" in str(path):
-        return str(path)
-    return f"sqlite:///{Path(path).resolve()}"
-
-
-@contextmanager
-def _storage_errors(where: str) -> Iterator[None]:
-    """Turn what a damaged, locked or full storage raises into one line."""
-    try:
-        yield
-    except (SQLAlchemyError, OptunaError, OSError) as error:
-        cause = error.__cause__ or getattr(error, "orig", None) or error
-        raise UserError(
-            f"the study {where} cannot be used ({_first_line(cause)}); check the disk, or move it away to start anew"
-        ) from error
-    except ModuleNotFoundError as error:
-        raise UserError(f"the study {where} needs the Python package {error.name!r}; install it") from error
-
-
-def _first_line(error: object) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _no_study(where: str) -> UserError:

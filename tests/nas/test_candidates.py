@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import CheapObjectives, Evaluator, check_profile, first_candidates, profile_blocks, run_search
+from nas.candidates import (
+    CheapObjectives,
+    ErrorOf,
+    Evaluator,
+    check_profile,
+    first_candidates,
+    profile_blocks,
+    run_search,
+)
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.export import export_model
@@ -52,6 +60,16 @@ def test_one_seed_gives_the_same_rows_twice(
     assert len(stopped) == 9
     untimed = [column for column in one if column not in ("seconds", "host")]
     pd.testing.assert_frame_equal(one[untimed], two[untimed], check_dtype=False)
+
+
+def test_evaluation_survives_being_sent_to_another_process(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    ray_pickle = pytest.importorskip("ray.cloudpickle", reason="Ray is not installed; pip install 'hybridnas[ray]'")
+    here = ErrorOf(supernet, tiny_data, tiny_profile, num_images=60, num_threads=1)
+    there = ray_pickle.loads(ray_pickle.dumps(here))
+    genotype = here.candidates.genotype(here.candidates.uniform(SPACE.middle(), "int8"))
+    assert there(genotype) == here(genotype)
 
 
 def test_columns_are_those_of_profile_and_cost(

@@ -61,7 +61,7 @@ def num_rows(run: Path) -> int:
     """Rows written so far, without disturbing the writer."""
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            return int(database.execute("select count(*) from trials").fetchone()[0])
+            return int(database.execute("select count(*) from trials where state != 'RUNNING'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 
@@ -137,6 +137,15 @@ def test_run_again_reuses_everything(finished: dict[str, Any], capsys: pytest.Ca
     after = {p.name: p.stat().st_mtime_ns for p in run.iterdir() if p.suffix in (".safetensors", ".db", ".json")}
     assert after == before
     assert "Pareto front" in capsys.readouterr().out
+
+
+def test_joining_a_search_that_has_all_it_wants_measures_nothing(
+    finished: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Study.load(finished["run"] / "study.db").frame()
+    main(["join", str(finished["run"])])
+    assert f"join: the study has {NUM_EVALUATIONS} candidates" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(Study.load(finished["run"] / "study.db").frame(), before)
 
 
 def test_other_data_or_constraints_are_refused(finished: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

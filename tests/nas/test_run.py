@@ -8,8 +8,11 @@ import pytest
 from hardware_profiles.profile import HardwareProfile
 from nas.config import RunConfig
 from nas.errors import UserError
+from nas.results import load_results
 from nas.run import Run
 from nas.run_inputs import fitting_profile, train_options
+from nas.search import Objective, Study
+from nas.search.study import Row
 from nas.tables import describe_supernet
 from tests.hardware_profiles.profiles import make_profile
 from tests.tiny_space import tiny
@@ -50,6 +53,28 @@ def test_a_profile_stage_copies_a_named_profile_once(tmp_path: Path) -> None:
     other.redo("profile")
     assert other.profile().call_overhead_ms == 0.5
     assert HardwareProfile.load(tmp_path / "run" / "replaced" / "1" / "profile.json") == profile
+
+
+def test_a_study_kept_elsewhere_is_found_and_never_set_aside(tmp_path: Path) -> None:
+    where = str(tmp_path / "shared" / "team.journal")
+    run = Run(tmp_path / "mine", replace(CONFIG, study=where))
+    run.folder.mkdir()
+    run.config.save(run.folder / "config.yaml")
+    objectives = (Objective("error_pct"), Objective("latency_ms"))
+    for name, num in (("mine", 2), ("other", 1)):
+        study = Study.open(where, tiny().choices, objectives, {"seed": 0}, name=name)
+        for index in range(num):
+            genotype = tiny().smallest().genotype
+            study.add(Row(index=index, batch=0, genotype=genotype, values={"error_pct": 1.0, "latency_ms": 2.0}))
+    assert len(load_results(run.folder)) == 2
+    with pytest.raises(UserError, match="others may use the study at .*team.journal; use a --run folder of another"):
+        run.redo("search")
+    assert len(load_results(run.folder)) == 2
+
+
+def test_join_needs_a_search_that_has_begun(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no finished profile yet; start `nas search`"):
+        Run(tmp_path / "run", CONFIG).join()
 
 
 def test_the_options_kept_in_the_folder_are_whole(tmp_path: Path) -> None:

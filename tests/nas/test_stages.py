@@ -27,6 +27,14 @@ def test_a_finished_stage_is_done_up_to_its_extent(tmp_path: Path) -> None:
     assert stages.seconds("train") == 1.0
 
 
+def test_a_stage_that_ended_early_is_continued_by_asking_for_the_same(tmp_path: Path) -> None:
+    stages = Stages(tmp_path)
+    finish(stages, "search", extent=50)
+    stages.shorten("search", extent=20)
+    assert Stages(tmp_path).is_done("search", extent=20)
+    assert not Stages(tmp_path).is_done("search", extent=50)
+
+
 def test_a_stage_without_its_outputs_is_not_done(tmp_path: Path) -> None:
     stages = Stages(tmp_path)
     finish(stages, "profile")

@@ -106,3 +106,32 @@ def test_truncated_study_is_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(UserError, match="cannot be used"):
         Study.open(path, CHOICES, OBJECTIVES, SETTINGS).rows()
+
+
+def test_journal_whose_last_line_was_torn_is_read_and_continued(tmp_path):
+    path = tmp_path / "study.journal"
+    Study.open(path, CHOICES, OBJECTIVES, SETTINGS).add(_row())
+    with path.open("a") as file:
+        file.write('{"op_code": 4, "worker_')
+    assert len(Study.load(path).rows()) == 1
+    Study.open(path, CHOICES, OBJECTIVES, SETTINGS).add(_row(1))
+    assert [row.index for row in Study.load(path).rows()] == [0, 1]
+
+
+def test_file_that_is_no_journal_is_one_line_and_stays(tmp_path):
+    path = tmp_path / "notes.journal"
+    path.write_text("monday: slept\ntuesday: slept")
+    with pytest.raises(UserError, match=r"notes.journal cannot be used") as caught:
+        Study.open(path, CHOICES, OBJECTIVES, SETTINGS)
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "monday: slept\ntuesday: slept"
+
+
+def test_studies_of_one_storage_are_told_apart_by_name(tmp_path):
+    path = tmp_path / "team.journal"
+    for name in ("phone", "board"):
+        Study.open(path, CHOICES, OBJECTIVES, SETTINGS | {"name": name}, name=name)
+    Study.open(path, CHOICES, OBJECTIVES, SETTINGS | {"name": "phone"}, name="phone").add(_row())
+    assert [len(Study.load(path, name=name).rows()) for name in ("phone", "board")] == [1, 0]
+    with pytest.raises(UserError, match="holds no study of a search"):
+        Study.load(path, name="watch")
