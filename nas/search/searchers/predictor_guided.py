@@ -27,8 +27,7 @@ from predictors.features import GenotypeFeatures
 
 _MIN_ROWS = 5
 """Measured candidates before anything is learned from them."""
-import os
-_OPTIMISM = eval(os.environ.get("LEVELS", "(0, 0.5)"))
+_OPTIMISM = (0.0, 0.5)
 """Standard deviations granted to the predictions of each member of a batch in turn."""
 _LEVELS = (0.0, 1.0, 3.0)
 """The same, where objectives are more than two: none, and more where no candidate seems to improve the front."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas.errors import UserError
-from nas.search.objectives import parse_constraint
+from nas.search.objectives import Objective, parse_constraint
 from nas.search.problem import SearchProblem
 from nas.search.searchers import SEARCHERS, RandomSearch, describe_searcher, get_searcher
 from nas.search.study import Row
@@ -110,6 +110,23 @@ def test_predictor_guided_expects_what_it_suggests_and_keeps_expensive_constrain
         assert suggestion.predicted["latency_ms"] <= 12
     measured = [evaluate_large(suggestion.genotype)["latency_ms"] for suggestion in batch]
     assert np.corrcoef(measured, [s.predicted["latency_ms"] for s in batch])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("num_objectives", [3, 4, 5])
+def test_three_to_five_objectives(searcher, num_objectives):
+    objectives = (*OBJECTIVES, *(Objective(f"size_{i}", maximize=i % 2 == 0) for i in range(num_objectives - 2)))
+    problem = SearchProblem(choices=CHOICES, objectives=objectives, canonical=canonical)
+    rows = [
+        Row(index=row.index, batch=0, genotype=row.genotype, values={**row.values, **_sizes(row.genotype, objectives)})
+        for row in _rows(SMALL, 60)
+        if row.state == "complete"
+    ]
+    batch = searcher.ask(problem, rows, num_candidates=4, rng=np.random.default_rng(0))
+    assert len({tuple(suggestion.genotype.items()) for suggestion in batch}) == 4
+
+
+def _sizes(genotype, objectives):
+    return {o.name: float(genotype[f"kernel.{i}"]) * float(genotype["width"]) for i, o in enumerate(objectives[2:])}
 
 
 def test_searchers_by_name_dotted_path_and_object():
