@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.search_nb201 --data FOLDER [--devices raspi4 pixel3] [--seeds 5] [--searcher NAME]
 
-FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc_cifar100`, `lat_ms__<device>`. Both objectives are
-scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus that of the measured
-ones; recall the share of the exact front that was measured. A cell without a latency fails when it is measured.
+FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc_cifar100`, `lat_ms__<device>`. Both
+objectives are scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus
+that of the measured ones; recall the share of the exact front that was measured. A cell without a latency fails when it
+is measured.
 """
 
 import time

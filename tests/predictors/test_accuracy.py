@@ -144,7 +144,9 @@ def test_leave_one_out_equals_fits_without_each_row(family):
 def _refit(model, X, y):
     """With the same few parameters where they can be set."""
     fresh = clone(model)
-    return (fresh.set_params(log_parameters=model.log_parameters_) if hasattr(model, "log_parameters_") else fresh).fit(X, y)
+    return (fresh.set_params(log_parameters=model.log_parameters_) if hasattr(model, "log_parameters_") else fresh).fit(
+        X, y
+    )
 
 
 def test_groups_of_features_have_length_scales_of_their_own():
@@ -152,9 +154,7 @@ def test_groups_of_features_have_length_scales_of_their_own():
     X = _features(vectors)
     groups = GenotypeFeatures(CHOICES).groups()
     y = np.sin(3.0 * X[:, -1] * np.sqrt(12) / 2)  # how many genes have the last value
-    errors = [
-        np.abs(gp.GaussianProcess(g).fit(X[:80], y[:80]).predict(X[80:]) - y[80:]).mean() for g in (groups, ())
-    ]
+    errors = [np.abs(gp.GaussianProcess(g).fit(X[:80], y[:80]).predict(X[80:]) - y[80:]).mean() for g in (groups, ())]
     assert errors[0] < 0.5 * errors[1]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.acquisition import optimistic_batch, greedy_batch
+from nas.search.acquisition import greedy_batch, optimistic_batch
 from nas.search.evolution import Pool, evolve
 from nas.search.objectives import Objective, as_costs, violations
 from nas.search.pareto import is_nondominated
@@ -27,7 +27,7 @@ from predictors.features import GenotypeFeatures
 
 _MIN_ROWS = 5
 """Measured candidates before anything is learned from them."""
-_OPTIMISM = (0.0, 0.5)
+_OPTIMISM = (0.0, 0.5, 0.0, 1.0)
 """Standard deviations granted to the predictions of each member of a batch in turn."""
 _LEVELS = (0.0, 1.0, 3.0)
 """The same, where objectives are more than two: none, and more where no candidate seems to improve the front."""
@@ -147,7 +147,7 @@ def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int) -> np.ndarra
     vectors = vectors[excess <= 0]
     costs, std = model.predict(vectors)
     if costs.shape[1] == 2:
-        return vectors[optimistic_batch(costs, std, model.front, np.resize(_OPTIMISM, num))]
+        return vectors[optimistic_batch(costs, std, model.front, np.resize(_OPTIMISM, num).tolist())]
     chosen: list[int] = []
     front = model.front
     for optimism in _LEVELS:

@@ -57,12 +57,12 @@ def searcher(request):
 @pytest.mark.parametrize("num_rows", [0, 3, 60])
 def test_batch_is_full_distinct_canonical_and_new(searcher, problem, num_rows):
     history = _rows(problem, num_rows)
-    batch = searcher.ask(problem, history, num_candidates=8, rng=np.random.default_rng(1))
+    batch = searcher.ask(problem, history, num_candidates=4, rng=np.random.default_rng(1))
     vectors = problem.encode([suggestion.genotype for suggestion in batch])
-    assert len(batch) == 8
+    assert len(batch) == 4
     assert (problem.canonicalise(vectors) == vectors).all()
     keys = {tuple(v) for v in vectors.tolist()}
-    assert len(keys) == 8
+    assert len(keys) == 4
     assert not keys & {tuple(v) for v in problem.encode([row.genotype for row in history]).tolist()}
     if problem is LIMITED:
         assert (_cheap([suggestion.genotype for suggestion in batch])["latency"] <= 12).all()
@@ -71,7 +71,7 @@ def test_batch_is_full_distinct_canonical_and_new(searcher, problem, num_rows):
 def test_batch_is_a_pure_function_of_its_arguments(searcher):
     history = _rows(LARGE, 60)
     first, second, other = (
-        searcher.ask(LARGE, history, num_candidates=8, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
+        searcher.ask(LARGE, history, num_candidates=4, rng=np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     assert first == second
     assert [s.genotype for s in first] != [s.genotype for s in other]
