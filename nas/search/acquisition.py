@@ -29,7 +29,7 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
     chosen_costs, scaled = _scaled(front, costs)
     reference = np.full(costs.shape[1], _REFERENCE)
     total = hypervolume(chosen_costs, reference)
-    heap = [(-np.inf, int(row)) for row in _best_layers(scaled, _NUM_CONSIDERED)]
+    heap = [(-np.inf, int(row)) for row in best_layers(scaled, _NUM_CONSIDERED)]
     fresh: set[int] = set()
     chosen: list[int] = []
     while heap and len(chosen) < num:
@@ -73,6 +73,15 @@ def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, opti
     return chosen
 
 
+def best_layers(costs: np.ndarray, num: int) -> np.ndarray:
+    """Rows of the first non-dominated layers, up to `num` of them."""
+    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
+    while len(rest) and len(rows) < num:
+        layer = is_nondominated(costs[rest])
+        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
+    return rows[:num]
+
+
 def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Hypervolume that each row of `costs` (N x 2) alone would add to `points`, strip by strip between the points."""
     points = points[(points < _REFERENCE).all(axis=1)]
@@ -90,12 +99,3 @@ def _scaled(front: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarra
     low, high = best.min(axis=0), best.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
     return (front - low) / span, (costs - low) / span
-
-
-def _best_layers(costs: np.ndarray, num: int) -> np.ndarray:
-    """Rows of the first non-dominated layers, up to `num` of them."""
-    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
-    while len(rest) and len(rows) < num:
-        layer = is_nondominated(costs[rest])
-        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
-    return rows[:num]
