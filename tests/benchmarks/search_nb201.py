@@ -43,15 +43,16 @@ def nb201(
     data: Path,
     devices: Annotated[tuple[str, ...], Many] = DEVICES,
     seeds: int = 5,
+    first_seed: int = 0,
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
-    """Search for each device with each method and each of `seeds` seeds; rows that are there are kept."""
+    """Search for each device with each method and each of `seeds` seeds from `first_seed` on; rows that are there are kept."""
     keys = [
         {"method": name, "device": device, "seed": seed}
         for device in devices
         for name in searcher
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
     ]
     frame = fill(output, keys, lambda key: measure(key, data))
     figures = [*(f"regret_{n}" for n in BUDGETS), *(f"recall_{n}" for n in BUDGETS), "cpu_s"]
