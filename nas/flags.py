@@ -73,8 +73,8 @@ class SearchFlags:
     num_evaluations: int | None = None
     """Candidates whose accuracy is measured, in all; more than before searches on. [default: 50]"""
     searcher: str | None = None
-    """predictor-guided, nsga2, nsga3, age-moea, aging-evolution, local-search, tpe, gp, random, or my_package.search:MySearcher.
-    [default: predictor-guided]"""
+    """predictor-guided, nsga2, nsga3, age-moea, aging-evolution, local-search, tpe, gp, random, or
+    my_package.search:MySearcher. [default: predictor-guided]"""
     architecture: str | None = None
     """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
     num_images: int | None = None

@@ -47,7 +47,7 @@ def nb201(
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
-    """Search for each device with each method and each of `seeds` seeds from `first_seed` on; rows that are there are kept."""
+    """Search for each device with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
     keys = [
         {"method": name, "device": device, "seed": seed}
         for device in devices

@@ -36,7 +36,7 @@ def toy(
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
     output: Path = Path("results/search/toy.csv"),
 ) -> None:
-    """Search each problem with each method and each of `seeds` seeds from `first_seed` on; rows that are there are kept."""
+    """Search each problem with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
     keys = [
         {"method": name, "problem": number, "noise_pct": noise_pct, "seed": seed}
         for number in problem
