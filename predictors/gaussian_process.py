@@ -1,8 +1,8 @@
 """A Gaussian process for some hundred candidates: few kernel parameters, whatever the number of genes.
 
-Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5. The kernel is a sum over groups of
-features, each with a linear part (every feature adds its share) and a smooth one (features interact). scikit-learn's
-regressor would compute the distances again in every step of the tuning; here they are computed once a fit.
+Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5. The kernel is a sum over
+groups of features, each with a linear part (every feature adds its share) and a smooth one (features interact).
+scikit-learn's regressor would compute the distances again in every step of the tuning; here that is done once a fit.
 """
 
 from collections.abc import Sequence

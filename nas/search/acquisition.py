@@ -10,7 +10,7 @@ from nas.search.pareto import hypervolume, is_nondominated
 _NUM_CONSIDERED = 400
 """Candidates considered for a batch, best non-dominated layers first."""
 _REFERENCE = 1.1
-"""Reference point of the hypervolume, where the measured front spans 0 to 1 in each objective."""
+"""Reference point of the hypervolume, where the front of measured and predicted candidates spans 0 to 1."""
 _MIN_GAIN = 1e-9
 
 
@@ -26,11 +26,10 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
         front: measured values (K x M) that are already there; may be empty.
         num: size of the batch.
     """
-    low, span = _range(front if len(front) > 1 else np.concatenate([front, costs]))
-    chosen_costs, scaled = (front - low) / span, (costs - low) / span
+    chosen_costs, scaled = _scaled(front, costs)
     reference = np.full(costs.shape[1], _REFERENCE)
     total = hypervolume(chosen_costs, reference)
-    heap = [(-np.inf, int(row)) for row in _best_layers(scaled, _NUM_CONSIDERED)]
+    heap = [(-np.inf, int(row)) for row in best_layers(scaled, _NUM_CONSIDERED)]
     fresh: set[int] = set()
     chosen: list[int] = []
     while heap and len(chosen) < num:
@@ -53,8 +52,8 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
 def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, optimism: Sequence[float]) -> list[int]:
     """Rows of `costs`, each adding most to the hypervolume of those before it when given some benefit of the doubt.
 
-    Two objectives only; all candidates are looked at. A chosen row counts at its optimistic value from then on, so the
-    batch spreads. Fewer rows when no other adds anything.
+    Two objectives only; all candidates are looked at. Rows chosen before count with the same benefit, so the batch
+    spreads. Fewer rows when no other adds anything.
 
     Args:
         costs: expected values of candidates (N x 2, lower is better).
@@ -62,18 +61,25 @@ def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, opti
         front: measured values (K x 2) that are already there; may be empty.
         optimism: standard deviations granted to each member of the batch in turn.
     """
-    low, span = _range(front if len(front) > 1 else np.concatenate([front, costs]))
-    points, scaled, scaled_std = (front - low) / span, (costs - low) / span, std / span
+    hopes = {level: _scaled(front, costs - level * std) for level in dict.fromkeys(optimism)}
     chosen: list[int] = []
     for level in optimism:
-        hoped = scaled - level * scaled_std
-        gains = _gains(hoped, points)
+        points, hoped = hopes[level]
+        gains = _gains(hoped, np.concatenate([points, hoped[chosen]]))
         gains[chosen] = 0.0
         row = int(gains.argmax())
         if gains[row] > _MIN_GAIN:
             chosen.append(row)
-            points = np.concatenate([points, hoped[row : row + 1]])
     return chosen
+
+
+def best_layers(costs: np.ndarray, num: int) -> np.ndarray:
+    """Rows of the first non-dominated layers, up to `num` of them."""
+    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
+    while len(rest) and len(rows) < num:
+        layer = is_nondominated(costs[rest])
+        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
+    return rows[:num]
 
 
 def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -86,15 +92,10 @@ def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (np.diff(right, axis=1, prepend=0.0) * height).sum(axis=1)
 
 
-def _range(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    low, high = costs.min(axis=0), costs.max(axis=0)
-    return low, np.where(high > low, high - low, 1.0)
-
-
-def _best_layers(costs: np.ndarray, num: int) -> np.ndarray:
-    """Rows of the first non-dominated layers, up to `num` of them."""
-    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
-    while len(rest) and len(rows) < num:
-        layer = is_nondominated(costs[rest])
-        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
-    return rows[:num]
+def _scaled(front: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in units of the range of the front that they have together, so that what extends it counts."""
+    together = np.concatenate([front, costs])
+    best = together[is_nondominated(together)]
+    low, high = best.min(axis=0), best.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    return (front - low) / span, (costs - low) / span

@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.search_nb201 --data FOLDER [--devices raspi4 pixel3] [--seeds 5] [--searcher NAME]
 
-FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc_cifar100`, `lat_ms__<device>`. Both objectives are
-scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus that of the measured
-ones; recall the share of the exact front that was measured. A cell without a latency fails when it is measured.
+FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc_cifar100`, `lat_ms__<device>`. Both
+objectives are scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus
+that of the measured ones; recall the share of the exact front that was measured. A cell without a latency fails when it
+is measured.
 """
 
 import time
@@ -42,15 +43,16 @@ def nb201(
     data: Path,
     devices: Annotated[tuple[str, ...], Many] = DEVICES,
     seeds: int = 5,
+    first_seed: int = 0,
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
-    """Search for each device with each method and each of `seeds` seeds; rows that are there are kept."""
+    """Search for each device with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
     keys = [
         {"method": name, "device": device, "seed": seed}
         for device in devices
         for name in searcher
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
     ]
     frame = fill(output, keys, lambda key: measure(key, data))
     figures = [*(f"regret_{n}" for n in BUDGETS), *(f"recall_{n}" for n in BUDGETS), "cpu_s"]

@@ -31,16 +31,17 @@ def toy(
     *,
     problem: Annotated[tuple[int, ...], Many] = (0, 1),
     seeds: int = 10,
+    first_seed: int = 0,
     noise_pct: float = 0.0,
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
     output: Path = Path("results/search/toy.csv"),
 ) -> None:
-    """Search each problem with each method and each of `seeds` seeds; rows that are there are kept."""
+    """Search each problem with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
     keys = [
         {"method": name, "problem": number, "noise_pct": noise_pct, "seed": seed}
         for number in problem
         for name in searcher
-        for seed in range(seeds)
+        for seed in range(first_seed, first_seed + seeds)
     ]
     frame = fill(output, keys, measure)
     figures = [*(f"hv_{budget}" for budget in BUDGETS), "cpu_s"]

@@ -1,7 +1,7 @@
 """A synthetic two-objective architecture search problem with the shape of OFA-MobileNetV3.
 
-45 genes of 3 options: kernel[20] | expansion[20] | depth[5], for 5 units of 4 blocks. Depth switches blocks off, so part of
-a genotype is inactive. Objectives: top-1 accuracy in % (higher is better), latency in ms (lower is better);
+45 genes of 3 options: kernel[20] | expansion[20] | depth[5], for 5 units of 4 blocks. Depth switches blocks off, so
+part of a genotype is inactive. Objectives: top-1 accuracy in % (higher is better), latency in ms (lower is better);
 deterministic in `problem`. Hypervolume is exact, where smallest to largest network is the unit square and the reference
 point (1.1, 1.1).
 """

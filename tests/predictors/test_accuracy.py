@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
+from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 
@@ -49,10 +50,22 @@ def test_every_family_ranks_candidates_it_never_saw(family):
     assert (again.predict(_features(test)) == predicted).all()
 
 
-def test_cross_validation_chooses_the_family_that_errs_least():
+def test_genes_with_equal_values_share_a_group_of_counts():
+    choices = [Choice(name=name, values=("x", "y")) for name in "ab"] + [Choice(name="c", values=(1, 2, 3))]
+    features = GenotypeFeatures(choices)
+    vectors = np.array([[1, 1, 2], [0, 1, 0]])
+    shared = 1 / np.sqrt(2)
+    assert features.groups(num_numeric=3) == (8, 2, 3)
+    assert features.transform(vectors) == pytest.approx(
+        np.array([[0, 1, 0, 1, 0, 0, 1, 1, 0, 2 * shared], [1, 0, 0, 1, 1, 0, 0, 0, shared, shared]])
+    )
+
+
+def test_family_with_the_lowest_leave_one_out_error_is_chosen():
     vectors = _vectors(150)
     model = AccuracyPredictor().fit(_features(vectors), _interacting(vectors))
-    assert model.family_ == min(model.errors_, key=model.errors_.__getitem__) == "gaussian-process"
+    assert model.family_ == min(model.errors_, key=model.errors_.__getitem__)
+    assert model.errors_["gaussian-process"] < model.errors_["bayesian-ridge"]
     metrics = cross_validated_metrics(_features(vectors), _interacting(vectors))
     assert set(metrics) == set(FAMILIES)
     assert metrics["gaussian-process"]["kendall"] > metrics["bayesian-ridge"]["kendall"] > 0.5
@@ -84,15 +97,15 @@ def test_gaussian_process_equals_scikit_learn_with_the_same_kernel():
         + ConstantKernel(smooth) * RBF(length)
         + WhiteKernel(noise)
     )
-    scaled = (X - model.center_) / model.scale_
+    scaled = (X - model.center_) / model.spread_
     reference = GaussianProcessRegressor(kernel, optimizer=None, alpha=0.0).fit(scaled, (y - y.mean()) / y.std())
     mean, std = model.predict(new, return_std=True)
-    expected, expected_std = reference.predict((new - model.center_) / model.scale_, return_std=True)
+    expected, expected_std = reference.predict((new - model.center_) / model.spread_, return_std=True)
     np.testing.assert_allclose(mean, expected * y.std() + y.mean(), rtol=1e-6)
     np.testing.assert_allclose((std / y.std()) ** 2 + noise, expected_std**2, rtol=1e-6)
     inner = scaled @ scaled.T
     likelihood, _ = gp._negative_log_likelihood(
-        model.log_parameters_, inner, gp._squared_distances(scaled, scaled, inner), (y - y.mean()) / y.std()
+        model.log_parameters_, [(inner, gp._squared_distances(scaled, scaled, inner))], (y - y.mean()) / y.std()
     )
     constant = 20 * np.log(2 * np.pi)
     assert likelihood + constant == pytest.approx(-reference.log_marginal_likelihood_value_, rel=1e-6)
@@ -103,8 +116,8 @@ def test_gradient_of_the_likelihood_is_right():
     X = (X - X.mean(axis=0)) / 3
     y = _additive(_vectors(15))
     inner = X @ X.T
-    arguments = (inner, gp._squared_distances(X, X, inner), y - y.mean())
-    for start in (np.log([1.0, 0.5, 1.0, 0.1]), np.log([0.1, 2.0, 0.5, 0.3])):
+    arguments = ([(inner, gp._squared_distances(X, X, inner))] * 2, y - y.mean())
+    for start in (np.log([1.0, 0.5, 1.0, 0.4, 0.2, 2.0, 0.1]), np.log([0.1, 2.0, 0.5, 1.0, 1.0, 1.0, 0.3])):
         error = check_grad(
             lambda p: gp._negative_log_likelihood(p, *arguments)[0],
             lambda p: gp._negative_log_likelihood(p, *arguments)[1],
@@ -117,3 +130,39 @@ def test_fitting_a_thousand_rows_takes_at_most_seconds():
     vectors = _vectors(1000)
     model = gp.GaussianProcess().fit(_features(vectors), _interacting(vectors))
     assert np.abs(model.predict(_features(vectors)) - _interacting(vectors)).mean() < 0.2
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_leave_one_out_equals_fits_without_each_row(family):
+    X, y = _features(_vectors(25)), _interacting(_vectors(25))
+    model = FAMILIES[family](()).fit(X, y)
+    left_out = model.leave_one_out()
+    refitted = [_refit(model, np.delete(X, i, axis=0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(25)]
+    assert np.corrcoef(left_out, refitted)[0, 1] > 0.9
+
+
+def _refit(model, X, y):
+    """With the same few parameters where they can be set."""
+    fresh = clone(model)
+    return (fresh.set_params(log_parameters=model.log_parameters_) if hasattr(model, "log_parameters_") else fresh).fit(
+        X, y
+    )
+
+
+def test_groups_of_features_have_length_scales_of_their_own():
+    vectors = _vectors(120)
+    X = _features(vectors)
+    groups = GenotypeFeatures(CHOICES).groups()
+    y = np.sin(3.0 * X[:, -1] * np.sqrt(12) / 2)  # how many genes have the last value
+    errors = [np.abs(gp.GaussianProcess(g).fit(X[:80], y[:80]).predict(X[80:]) - y[80:]).mean() for g in (groups, ())]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_compression_shortens_the_bad_tail_only_and_has_an_inverse():
+    y = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 100.0])
+    compression = gp.Compression(y)
+    short = compression.forward(y)
+    assert np.diff(short[:4]) == pytest.approx(np.diff(short[:4])[0] * np.ones(3))
+    assert short[-1] - short[-2] < 10 * (short[1] - short[0])
+    assert compression.back(short) == pytest.approx(y)
+    assert np.isfinite(compression.back(np.array([-1e3, 1e3]))).all()

@@ -18,7 +18,7 @@ _NUM_ROUNDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evolutionary:
-    """Each batch is the offspring of the best `population_size` candidates measured so far, as the algorithm sees them."""
+    """Each batch is the offspring of the best `population_size` candidates measured so far, as it ranks them."""
 
     algorithm: AlgorithmName = "nsga2"
     population_size: int = 50

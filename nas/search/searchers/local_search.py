@@ -14,7 +14,7 @@ from nas.search.study import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSearch:
-    """Measures neighbours, one gene away, of the members of the front; random candidates before and when none is left."""
+    """Measures neighbours, one gene away, of the members of the front; random candidates when none is left."""
 
     num_random: int = 20
     """Candidates drawn at random first."""

@@ -41,7 +41,7 @@ class Measured:
     @property
     def keeps(self) -> np.ndarray:
         """Mask of the candidates that keep all constraints."""
-        return (self.excess <= 0).all(axis=1)
+        return np.all(self.excess <= 0, axis=1)
 
     def layers(self, rows: np.ndarray) -> np.ndarray:
         """For each of `rows` the number of its non-dominated layer among them, 0 the best; violators rank last."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.acquisition import optimistic_batch, greedy_batch
+from nas.search.acquisition import best_layers, greedy_batch, optimistic_batch
 from nas.search.evolution import Pool, evolve
 from nas.search.objectives import Objective, as_costs, violations
 from nas.search.pareto import is_nondominated
@@ -25,13 +25,19 @@ from nas.search.study import Row
 from predictors.accuracy import FAMILIES, AccuracyPredictor
 from predictors.features import GenotypeFeatures
 
-_MIN_ROWS = 5
+_MIN_ROWS = 15
 """Measured candidates before anything is learned from them."""
-import os
-_OPTIMISM = eval(os.environ.get("LEVELS", "(0, 0.5)"))
+_OPTIMISM = (0.0, 0.5, 0.0, 1.0)
 """Standard deviations granted to the predictions of each member of a batch in turn."""
 _LEVELS = (0.0, 1.0, 3.0)
 """The same, where objectives are more than two: none, and more where no candidate seems to improve the front."""
+
+
+_DRAWN_ONE_IN, _DRAWN_UNTIL = 5, 100
+"""One candidate in so many, until there are so many rows, is drawn at random from the better of those considered:
+a predictor that learns only from what it asked for stays sure of its mistakes about the rest."""
+_BETTER = 0.25
+"""Share of the candidates considered that are the better ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +63,7 @@ class PredictorGuided:
             return [Suggestion(genotype=genotype) for genotype in problem.decode(vectors)]
         model = _Model(problem, complete, families=self.families)
         pool = self._pool(problem, model, rng=rng)
-        vectors = _choose(model, pool, known, num_candidates)
+        vectors = _choose(model, pool, known, num_candidates, rng=rng)
         everything = np.concatenate([known, vectors])
         rest = sample_new(problem, num_candidates - len(vectors), known=everything, rng=rng)
         return model.suggest(np.concatenate([vectors, rest]))
@@ -137,7 +143,7 @@ class _Model:
         return self._predictors[objective.name].predict(features) * (-1.0 if objective.maximize else 1.0)
 
 
-def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int) -> np.ndarray:
+def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:
     """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep the constraints."""
     new = outside(pool.vectors, known)
     vectors, excess = pool.vectors[new], np.maximum(pool.violations[new], 0.0).sum(axis=1)
@@ -147,17 +153,26 @@ def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int) -> np.ndarra
         return vectors[np.argsort(excess, kind="stable")[:num]]
     vectors = vectors[excess <= 0]
     costs, std = model.predict(vectors)
+    num_drawn = num // _DRAWN_ONE_IN if len(known) < _DRAWN_UNTIL else 0
+    chosen = _promising(costs, std, model.front, num - num_drawn)
+    if len(chosen) == num:
+        return vectors[chosen]
+    better = np.setdiff1d(best_layers(costs, int(_BETTER * len(costs))), chosen)
+    return vectors[[*chosen, *rng.permutation(better)[: num - len(chosen)]]]
+
+
+def _promising(costs: np.ndarray, std: np.ndarray, front: np.ndarray, num: int) -> list[int]:
+    """Up to `num` rows of `costs` that promise most hypervolume beyond `front`."""
     if costs.shape[1] == 2:
-        return vectors[optimistic_batch(costs, std, model.front, np.resize(_OPTIMISM, num))]
+        return optimistic_batch(costs, std, front, np.resize(_OPTIMISM, num).tolist())
     chosen: list[int] = []
-    front = model.front
     for optimism in _LEVELS:
-        rest = np.setdiff1d(np.arange(len(vectors)), chosen)
+        rest = np.setdiff1d(np.arange(len(costs)), chosen)
         hoped = costs[rest] - optimism * std[rest]
         rows = greedy_batch(hoped, front, num - len(chosen))
         chosen += rest[rows].tolist()
         front = np.concatenate([front, hoped[rows]])
-    return vectors[chosen]
+    return chosen
 
 
 def _first_batch(problem: SearchProblem, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:
