@@ -1,100 +1,194 @@
-"""A Gaussian process for a few hundred candidates: three kernel parameters and the noise, whatever the number of genes.
+"""A Gaussian process for some hundred candidates: few kernel parameters, whatever the number of genes.
 
-Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5. The kernel is a sum of a
-linear part (each gene adds its share) and a smooth one (genes interact). scikit-learn's regressor would compute the
-distances again in every step of the tuning; here they are computed once a fit.
+Rasmussen and Williams 2006, "Gaussian Processes for Machine Learning", chapters 2 and 5. The kernel is a sum over groups of
+features, each with a linear part (every feature adds its share) and a smooth one (features interact). scikit-learn's
+regressor would compute the distances again in every step of the tuning; here they are computed once a fit.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, RegressorMixin
 
-_START = np.log([1.0, 0.5, 1.0, 0.05])  # linear weight, smooth weight, length scale, noise variance
-_BOUNDS = np.log([(1e-3, 1e2), (1e-3, 1e2), (0.1, 10.0), (1e-5, 1.0)])
+_START = np.log([0.4, 0.4, 1.0])  # of each group: linear weight, smooth weight, length scale
+_BOUNDS = np.log([(1e-4, 1e2), (1e-4, 1e2), (0.1, 10.0)])
+_START_NOISE, _BOUNDS_NOISE = np.log(0.05), np.log((1e-5, 1.0))
+_PRIOR_STD = 3.0
+"""Of the logarithm of each parameter about its start: keeps those that the data leave open."""
+_NUM_AT_ONCE = 4096
+"""Rows predicted at a time, which bounds the memory."""
 
 
 class GaussianProcess(RegressorMixin, BaseEstimator):
-    """scikit-learn's `fit` / `predict(return_std)`; parameters by maximum marginal likelihood, deterministic.
+    """scikit-learn's `fit` / `predict(return_std)`; parameters by maximum posterior likelihood, deterministic.
 
     Args:
-        log_parameters: logarithms of linear weight, smooth weight, length scale (in units of the mean distance) and
-            noise variance, of targets scaled to unit variance; None: tuned on the data.
+        groups: number of columns of each group of features, in order; empty: all columns are one group.
+        compress: learn targets whose tail of high values is shortened (see `Compression`).
+        log_parameters: logarithms of linear weight, smooth weight, length scale (in units of the root mean square
+            distance from the mean) of each group, then of the noise variance, of targets scaled to unit variance; None:
+            tuned on the data.
         max_tuned: parameters are tuned on that many rows at most, evenly spread, which bounds the time of a fit.
     """
 
-    def __init__(self, log_parameters: np.ndarray | None = None, max_tuned: int = 300) -> None:
+    def __init__(
+        self,
+        groups: Sequence[int] = (),
+        compress: bool = False,
+        log_parameters: np.ndarray | None = None,
+        max_tuned: int = 300,
+    ) -> None:
+        self.groups = groups
+        self.compress = compress
         self.log_parameters = log_parameters
         self.max_tuned = max_tuned
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "GaussianProcess":
+        self.compression_ = Compression(y) if self.compress else None
+        short = y if self.compression_ is None else self.compression_.forward(y)
+        self.y_mean_, self.y_scale_ = float(short.mean()), float(short.std()) or 1.0
+        ends = np.cumsum(self.groups or [X.shape[1]])
+        self.slices_ = [slice(end - size, end) for end, size in zip(ends, self.groups or [X.shape[1]], strict=True)]
         self.center_ = X.mean(axis=0)
-        self.X_ = X - self.center_
-        self.scale_ = float(np.sqrt((self.X_**2).sum(axis=1).mean())) or 1.0
-        self.X_ /= self.scale_
-        self.y_mean_, self.y_scale_ = float(y.mean()), float(y.std()) or 1.0
-        target = (y - self.y_mean_) / self.y_scale_
+        self.spread_ = np.ones(X.shape[1])
+        for part in self.slices_:
+            self.spread_[part] = float(np.sqrt(((X - self.center_)[:, part] ** 2).sum(axis=1).mean())) or 1.0
+        self.X_ = (X - self.center_) / self.spread_
+        target = (short - self.y_mean_) / self.y_scale_
         self.log_parameters_ = self.log_parameters if self.log_parameters is not None else self._tune(target)
-        kernel = self._kernel(self.X_, self.X_) + np.exp(self.log_parameters_[3]) * np.eye(len(y))
+        kernel = self._kernel(self.X_, self.X_) + np.exp(self.log_parameters_[-1]) * np.eye(len(y))
         self.factor_ = cholesky(kernel, lower=True)
         self.weights_ = cho_solve((self.factor_, True), target)
+        self.target_ = target
         return self
 
+    def leave_one_out(self) -> np.ndarray:
+        """For each row that was learned from, the mean that the others would have given (equation 5.12)."""
+        inverse = _inverse(self.factor_)
+        return self._back(self.target_ - self.weights_ / np.diag(inverse))
+
     def predict(self, X: np.ndarray, return_std: bool = False) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Mean and, if wanted, standard deviation of the noise-free value."""
-        scaled = (X - self.center_) / self.scale_
-        cross = self._kernel(scaled, self.X_)
-        mean = cross @ self.weights_ * self.y_scale_ + self.y_mean_
+        """Mean (median, with `compress`) and, if wanted, standard deviation of the noise-free value."""
+        parts = [self._predict(X[i : i + _NUM_AT_ONCE], return_std) for i in range(0, len(X), _NUM_AT_ONCE)]
+        mean = np.concatenate([part[0] for part in parts]) if parts else np.zeros(0)
         if not return_std:
-            return mean
-        linear, smooth = np.exp(self.log_parameters_[:2])
-        prior = linear * (scaled**2).sum(axis=1) + smooth
+            return self._back(mean)
+        std = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0)
+        return self._back(mean), (self._back(mean + std) - self._back(mean - std)) / 2
+
+    def _predict(self, X: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray]:
+        scaled = (X - self.center_) / self.spread_
+        cross = self._kernel(scaled, self.X_)
+        mean = cross @ self.weights_
+        if not return_std:
+            return mean, mean
+        prior = np.zeros(len(X))
+        for (linear, smooth, _), part in zip(self._weights(), self.slices_, strict=True):
+            prior += linear * (scaled[:, part] ** 2).sum(axis=1) + smooth
         variance = prior - (solve_triangular(self.factor_, cross.T, lower=True) ** 2).sum(axis=0)
-        return mean, np.sqrt(np.maximum(variance, 1e-12)) * self.y_scale_
+        return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def _back(self, z: np.ndarray) -> np.ndarray:
+        short = z * self.y_scale_ + self.y_mean_
+        return short if self.compression_ is None else self.compression_.back(short)
+
+    def _weights(self) -> np.ndarray:
+        return np.exp(self.log_parameters_[:-1]).reshape(-1, 3)
 
     def _kernel(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
-        linear, smooth, length = np.exp(self.log_parameters_[:3])
-        inner = A @ B.T
-        return linear * inner + smooth * np.exp(-0.5 * _squared_distances(A, B, inner) / length**2)
+        kernel = np.zeros((len(A), len(B)))
+        for (linear, smooth, length), part in zip(self._weights(), self.slices_, strict=True):
+            inner = A[:, part] @ B[:, part].T
+            near = _squared_distances(A[:, part], B[:, part], inner)
+            near *= -0.5 / length**2
+            np.exp(near, out=near)
+            near *= smooth
+            inner *= linear
+            kernel += near
+            kernel += inner
+        return kernel
 
     def _tune(self, target: np.ndarray) -> np.ndarray:
         rows = np.unique(np.linspace(0, len(target) - 1, min(len(target), self.max_tuned)).astype(int))
-        X, target = self.X_[rows], target[rows]
-        inner = X @ X.T
-        squared = _squared_distances(X, X, inner)
+        products = []
+        for part in self.slices_:
+            X = self.X_[rows, part]
+            inner = X @ X.T
+            products.append((inner, _squared_distances(X, X, inner)))
+        start = np.append(np.tile(_START, len(products)), _START_NOISE)
         result = minimize(
-            _negative_log_likelihood,
-            _START,
-            args=(inner, squared, target),
+            _loss,
+            start,
+            args=(start, products, target[rows]),
             jac=True,
             method="L-BFGS-B",
-            bounds=_BOUNDS,
+            bounds=[*np.tile(_BOUNDS, (len(products), 1)), _BOUNDS_NOISE],
             options={"maxiter": 40},
         )
         return result.x
 
 
+class Compression:
+    """Shortens the tail of high values, those far beyond the median, to its logarithm; low values stay as they are.
+
+    Where low is good, what the bad ones of a search are like matters little, and a few of them would drown the rest.
+    """
+
+    def __init__(self, y: np.ndarray) -> None:
+        tenth, self._median = np.quantile(y, [0.1, 0.5])
+        self._unit = float(self._median - tenth) or float(y.std()) or 1.0
+
+    def forward(self, y: np.ndarray) -> np.ndarray:
+        """From targets to units of the distance between median and best tenth."""
+        units = (y - self._median) / self._unit
+        return np.where(units > 1, 1 + np.log(np.maximum(units, 1)), units)
+
+    def back(self, z: np.ndarray) -> np.ndarray:
+        """The inverse of `forward`, which stops at exp(10) units."""
+        return np.where(z > 1, np.exp(np.clip(z - 1, 0, 10)), z) * self._unit + self._median
+
+
 def _squared_distances(A: np.ndarray, B: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    return np.maximum((A**2).sum(axis=1)[:, None] + (B**2).sum(axis=1) - 2 * inner, 0.0)
+    distances = inner * -2.0
+    distances += (A**2).sum(axis=1)[:, None]
+    distances += (B**2).sum(axis=1)
+    return np.maximum(distances, 0.0, out=distances)
+
+
+def _inverse(factor: np.ndarray) -> np.ndarray:
+    """Of the matrix whose lower Cholesky factor is given."""
+    lower, _ = lapack.dpotri(factor, lower=1)
+    return np.tril(lower) + np.tril(lower, -1).T
+
+
+def _loss(
+    log_parameters: np.ndarray, center: np.ndarray, products: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Negative log posterior of the parameters, whose prior is normal about `center`, and its gradient."""
+    value, gradient = _negative_log_likelihood(log_parameters, products, target)
+    offset = (log_parameters - center) / _PRIOR_STD
+    return value + 0.5 * float(offset @ offset), gradient + offset / _PRIOR_STD
 
 
 def _negative_log_likelihood(
-    log_parameters: np.ndarray, inner: np.ndarray, squared: np.ndarray, target: np.ndarray
+    log_parameters: np.ndarray, products: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Value and gradient of the negative log marginal likelihood (Rasmussen and Williams, equations 5.8 and 5.9)."""
-    linear, smooth, length, noise = np.exp(log_parameters)
-    near = smooth * np.exp(-0.5 * squared / length**2)
-    factor = cholesky(linear * inner + near + noise * np.eye(len(target)), lower=True)
+    """Value and gradient of the negative log marginal likelihood (Rasmussen and Williams, equations 5.8 and 5.9).
+
+    `products` holds inner products and squared distances (both N x N) of each group.
+    """
+    parameters = np.exp(log_parameters)
+    kernel = parameters[-1] * np.eye(len(target))
+    parts = []
+    for (linear, smooth, length), (inner, squared) in zip(parameters[:-1].reshape(-1, 3), products, strict=True):
+        near = smooth * np.exp(squared * (-0.5 / length**2))
+        kernel += linear * inner + near
+        parts.append((linear * inner, near, near * squared / length**2))
+    factor = cholesky(kernel, lower=True)
     weights = cho_solve((factor, True), target)
-    inverse = cho_solve((factor, True), np.eye(len(target)))
+    outer = _inverse(factor) - np.outer(weights, weights)
     value = 0.5 * target @ weights + np.log(np.diag(factor)).sum()
-    outer = inverse - np.outer(weights, weights)
-    gradient = 0.5 * np.array(
-        [
-            linear * (outer * inner).sum(),
-            (outer * near).sum(),
-            (outer * near * squared).sum() / length**2,
-            noise * np.trace(outer),
-        ]
-    )
-    return float(value), gradient
+    slopes = [np.vdot(outer, part) for triple in parts for part in triple]
+    return float(value), 0.5 * np.array([*slopes, parameters[-1] * np.trace(outer)])

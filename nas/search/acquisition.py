@@ -1,6 +1,7 @@
 """Which candidates to measure next: the batch whose predicted values add most hypervolume."""
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,6 +48,42 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
             heap, (total - hypervolume(np.concatenate([chosen_costs, scaled[row : row + 1]]), reference), row)
         )
     return chosen
+
+
+def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, optimism: Sequence[float]) -> list[int]:
+    """Rows of `costs`, each adding most to the hypervolume of those before it when given some benefit of the doubt.
+
+    Two objectives only; all candidates are looked at. A chosen row counts at its optimistic value from then on, so the
+    batch spreads. Fewer rows when no other adds anything.
+
+    Args:
+        costs: expected values of candidates (N x 2, lower is better).
+        std: standard deviations of `costs`; zero where a value is known.
+        front: measured values (K x 2) that are already there; may be empty.
+        optimism: standard deviations granted to each member of the batch in turn.
+    """
+    low, span = _range(front if len(front) > 1 else np.concatenate([front, costs]))
+    points, scaled, scaled_std = (front - low) / span, (costs - low) / span, std / span
+    chosen: list[int] = []
+    for level in optimism:
+        hoped = scaled - level * scaled_std
+        gains = _gains(hoped, points)
+        gains[chosen] = 0.0
+        row = int(gains.argmax())
+        if gains[row] > _MIN_GAIN:
+            chosen.append(row)
+            points = np.concatenate([points, hoped[row : row + 1]])
+    return chosen
+
+
+def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Hypervolume that each row of `costs` (N x 2) alone would add to `points`, strip by strip between the points."""
+    points = points[(points < _REFERENCE).all(axis=1)]
+    points = points[is_nondominated(points)]
+    points = points[np.argsort(points[:, 0])]
+    right = np.maximum(np.append(points[:, 0], _REFERENCE) - costs[:, :1], 0.0)
+    height = np.maximum(np.insert(points[:, 1], 0, _REFERENCE) - costs[:, 1:], 0.0)
+    return (np.diff(right, axis=1, prepend=0.0) * height).sum(axis=1)
 
 
 def _range(costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,23 +1,28 @@
-"""NSGA-II over vectors of gene indices (pymoo), for objectives that are computed many at a time.
+"""Multi-objective evolution over vectors of gene indices, by pymoo's algorithms and this module's operators.
 
-Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II".
+nsga2: Deb et al. 2002; nsga3: Deb and Jain 2014, for three and more objectives; age-moea: Panichella 2019.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pymoo.algorithms.base.genetic import GeneticAlgorithm
 from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.algorithms.moo.nsga3 import NSGA3
 from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair
 from pymoo.operators.crossover.ux import UniformCrossover
+from pymoo.util.reference_direction import UniformReferenceDirectionFactory
 
+from nas.errors import UserError
 from nas.search.problem import SearchProblem
 
 Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From N vectors to N x M costs and N x K constraint violations (kept where <= 0)."""
+AlgorithmName = Literal["nsga2", "nsga3", "age-moea"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ def evolve(
     """Minimise `score` from a population that holds `start` (canonical vectors, distinct)."""
     costs, excess = score(start[:1])
     recorded = _Recorder(problem, score, num_objectives=costs.shape[1], num_constraints=excess.shape[1])
-    algorithm = _nsga2(problem, start=start, population_size=population_size, num_offspring=population_size)
+    algorithm = _algorithm("nsga2", recorded, start=start, size=population_size, num_offspring=population_size)
     algorithm.setup(recorded, seed=int(rng.integers(2**31)), termination=("n_gen", num_generations))
     while algorithm.has_next():
         algorithm.next()
@@ -54,6 +59,7 @@ def breed(
     costs: np.ndarray,
     excess: np.ndarray,
     *,
+    algorithm: AlgorithmName,
     num: int,
     rng: np.random.Generator,
     population_size: int,
@@ -66,13 +72,13 @@ def breed(
         return costs[found], excess[found]
 
     recorded = _Recorder(problem, score, num_objectives=costs.shape[1], num_constraints=excess.shape[1])
-    algorithm = _nsga2(problem, start=parents, population_size=population_size, num_offspring=num)
-    algorithm.setup(recorded, seed=int(rng.integers(2**31)))
-    algorithm.next()
-    algorithm.pop = algorithm.survival.do(
-        recorded, algorithm.pop, n_survive=population_size, random_state=algorithm.random_state, algorithm=algorithm
+    engine = _algorithm(algorithm, recorded, start=parents, size=population_size, num_offspring=num)
+    engine.setup(recorded, seed=int(rng.integers(2**31)))
+    engine.next()
+    engine.pop = engine.survival.do(
+        recorded, engine.pop, n_survive=population_size, random_state=engine.random_state, algorithm=engine
     )
-    return np.asarray(algorithm.ask().get("X"), np.int64)
+    return np.asarray(engine.ask().get("X"), np.int64)
 
 
 class GeneReset(Mutation):
@@ -105,15 +111,43 @@ def mutate(vectors: np.ndarray, sizes: np.ndarray, *, rng: np.random.Generator) 
     return mutated
 
 
-def _nsga2(problem: SearchProblem, *, start: np.ndarray, population_size: int, num_offspring: int) -> NSGA2:
-    return NSGA2(
-        pop_size=population_size,
-        n_offsprings=num_offspring,
-        sampling=start,
-        crossover=UniformCrossover(prob=0.9),
-        mutation=GeneReset(problem.sizes),
-        repair=_Canonical(problem),
-    )
+def _algorithm(
+    name: AlgorithmName, recorded: "_Recorder", *, start: np.ndarray, size: int, num_offspring: int
+) -> GeneticAlgorithm:
+    shared = {
+        "pop_size": size,
+        "n_offsprings": num_offspring,
+        "sampling": start,
+        "crossover": UniformCrossover(prob=0.9),
+        "mutation": GeneReset(recorded.problem.sizes),
+        "repair": _Canonical(recorded.problem),
+    }
+    if name == "nsga3":
+        return NSGA3(_directions(recorded.n_obj, size), **shared)
+    if name == "age-moea":
+        return _age_moea()(**shared)
+    return NSGA2(**shared)
+
+
+def _age_moea() -> Callable[..., GeneticAlgorithm]:
+    try:
+        import numba  # noqa: F401  (pymoo's module of it raises a bare Exception where it is missing)
+    except ModuleNotFoundError:
+        raise UserError("searcher 'age-moea' needs the Python package numba; install it or take nsga3") from None
+    from pymoo.algorithms.moo.age import AGEMOEA
+
+    return AGEMOEA
+
+
+def _directions(num_objectives: int, most: int) -> np.ndarray:
+    """Evenly spread reference directions, as many as there are up to `most` (Das and Dennis 1998)."""
+    best = np.eye(num_objectives)
+    for num_partitions in range(2, most):
+        directions = UniformReferenceDirectionFactory(num_objectives, n_partitions=num_partitions).do()
+        if len(directions) > most:
+            break
+        best = directions
+    return best
 
 
 class _Canonical(Repair):
@@ -139,6 +173,7 @@ class _Recorder(Problem):
             xu=problem.sizes - 1,
             vtype=int,
         )
+        self.problem = problem
         self._score = score
         self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 

@@ -6,15 +6,21 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from nas.errors import UserError
+from nas.search.searchers.aging_evolution import AgingEvolution
+from nas.search.searchers.evolutionary import Evolutionary
 from nas.search.searchers.interface import Searcher, Suggestion
-from nas.search.searchers.nsga2 import Nsga2
+from nas.search.searchers.local_search import LocalSearch
+from nas.search.searchers.optuna_samplers import OptunaSampler
 from nas.search.searchers.predictor_guided import PredictorGuided
 from nas.search.searchers.random_search import RandomSearch
 from search_spaces.errors import unknown_name
 
 __all__ = [
     "SEARCHERS",
-    "Nsga2",
+    "AgingEvolution",
+    "Evolutionary",
+    "LocalSearch",
+    "OptunaSampler",
     "PredictorGuided",
     "RandomSearch",
     "Searcher",
@@ -25,7 +31,13 @@ __all__ = [
 
 SEARCHERS: Mapping[str, Callable[[], Searcher]] = {
     "predictor-guided": PredictorGuided,
-    "nsga2": Nsga2,
+    "nsga2": Evolutionary,
+    "nsga3": lambda: Evolutionary(algorithm="nsga3"),
+    "age-moea": lambda: Evolutionary(algorithm="age-moea"),
+    "aging-evolution": AgingEvolution,
+    "local-search": LocalSearch,
+    "tpe": OptunaSampler,
+    "gp": lambda: OptunaSampler(sampler="gp"),
     "random": RandomSearch,
 }
 

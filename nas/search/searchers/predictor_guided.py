@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas.search.acquisition import greedy_batch
+from nas.search.acquisition import optimistic_batch, greedy_batch
 from nas.search.evolution import Pool, evolve
 from nas.search.objectives import Objective, as_costs, violations
 from nas.search.pareto import is_nondominated
@@ -20,14 +20,18 @@ from nas.search.sampling import (
     spread_new,
 )
 from nas.search.searchers.interface import Suggestion
+from nas.search.searchers.measured import Measured
 from nas.search.study import Row
 from predictors.accuracy import FAMILIES, AccuracyPredictor
 from predictors.features import GenotypeFeatures
 
 _MIN_ROWS = 5
 """Measured candidates before anything is learned from them."""
-_OPTIMISM = (0.0, 1.0, 3.0)
-"""Standard deviations granted to a prediction: none, and more where no candidate seems to improve the front."""
+import os
+_OPTIMISM = eval(os.environ.get("LEVELS", "(0, 0.5)"))
+"""Standard deviations granted to the predictions of each member of a batch in turn."""
+_LEVELS = (0.0, 1.0, 3.0)
+"""The same, where objectives are more than two: none, and more where no candidate seems to improve the front."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,9 @@ class PredictorGuided:
             vectors = problem.enumerate()
             costs, excess = model.score(vectors)
             return Pool(vectors=vectors, costs=costs, violations=excess)
-        best = is_nondominated(model.costs)
+        best, measured = is_nondominated(model.measured.costs), model.measured.vectors
         others = random_vectors(problem, self.population_size, rng=rng, tilt=1.0)
-        start = distinct(np.concatenate([model.vectors[best], model.vectors[~best], others]))[: self.population_size]
+        start = distinct(np.concatenate([measured[best], measured[~best], others]))[: self.population_size]
         return evolve(
             problem,
             model.score,
@@ -78,71 +82,82 @@ class PredictorGuided:
 
 
 class _Model:
-    """What the complete rows say: their vectors and costs, and a predictor for every expensive objective."""
+    """What the complete rows say: the measured, and a predictor for the cost of every expensive objective."""
 
     def __init__(self, problem: SearchProblem, rows: Sequence[Row], *, families: Sequence[str]) -> None:
         self._problem = problem
         self._features = GenotypeFeatures(problem.choices)
-        self.vectors = problem.encode([row.genotype for row in rows])
-        values = {o.name: np.array([row.values[o.name] for row in rows]) for o in problem.objectives}
-        self.costs = as_costs(values, problem.objectives)
-        cheap = problem.compute_cheap(self.vectors)
-        features = self._features.transform(self.vectors, cheap)
+        self.measured = Measured.of(problem, rows)
+        cheap = problem.compute_cheap(self.measured.vectors)
+        features = self._features.transform(self.measured.vectors, cheap)
+        groups = self._features.groups(len(cheap))
         self._predictors = {
-            o.name: AccuracyPredictor(families=families).fit(features, values[o.name]) for o in problem.expensive
+            o.name: AccuracyPredictor(families, groups).fit(features, as_costs(self.measured.values, [o])[:, 0])
+            for o in problem.expensive
         }
-        keeps = (violations({**cheap, **values}, problem.constraints) <= 0).all(axis=1)
-        self.front = self.costs[keeps][is_nondominated(self.costs[keeps])]
+        keeps = self.measured.costs[self.measured.keeps]
+        self.front = keeps[is_nondominated(keeps)]
 
-    def score(self, vectors: np.ndarray, *, optimism: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """Costs (N x M) and violations of the constraints, predicted; optimism is in standard deviations."""
+    def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expected costs (N x M) and violations of the constraints (N x K)."""
         cheap = self._problem.compute_cheap(vectors)
         features = self._features.transform(vectors, cheap)
-        values = {**cheap, **{o.name: self._predict(o, features, optimism) for o in self._problem.expensive}}
+        values = {**cheap, **{o.name: self._signed(o, features) for o in self._problem.expensive}}
         return as_costs(values, self._problem.objectives), violations(values, self._problem.constraints)
+
+    def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expected costs and their standard deviations (both N x M); zero for what is computed."""
+        cheap = self._problem.compute_cheap(vectors)
+        features = self._features.transform(vectors, cheap)
+        costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
+        for column, objective in enumerate(self._problem.objectives):
+            if objective.expensive:
+                costs[:, column], std[:, column] = self._predictors[objective.name].predict(features, return_std=True)
+            else:
+                costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
+        return costs, std
 
     def suggest(self, vectors: np.ndarray) -> list[Suggestion]:
         """Suggestions with what the predictors expect."""
         if len(vectors) == 0:
             return []
-        features = self._features.transform(vectors, self._problem.compute_cheap(vectors))
-        expected = {name: p.predict(features, return_std=True) for name, p in self._predictors.items()}
+        costs, std = self.predict(vectors)
+        signs = [-1.0 if o.maximize else 1.0 for o in self._problem.objectives]
+        expected = [(c, o.name) for c, o in enumerate(self._problem.objectives) if o.expensive]
         return [
             Suggestion(
                 genotype=genotype,
-                predicted={name: float(mean[row]) for name, (mean, _) in expected.items()},
-                predicted_std={name: float(std[row]) for name, (_, std) in expected.items()},
+                predicted={name: float(signs[column] * costs[row, column]) for column, name in expected},
+                predicted_std={name: float(std[row, column]) for column, name in expected},
             )
             for row, genotype in enumerate(self._problem.decode(vectors))
         ]
 
-    def _predict(self, objective: Objective, features: np.ndarray, optimism: float) -> np.ndarray:
-        predictor = self._predictors[objective.name]
-        if optimism == 0.0:
-            return predictor.predict(features)
-        mean, std = predictor.predict(features, return_std=True)
-        return mean + optimism * std * (1.0 if objective.maximize else -1.0)
+    def _signed(self, objective: Objective, features: np.ndarray) -> np.ndarray:
+        return self._predictors[objective.name].predict(features) * (-1.0 if objective.maximize else 1.0)
 
 
 def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int) -> np.ndarray:
     """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep the constraints."""
     new = outside(pool.vectors, known)
-    vectors, costs, excess = pool.vectors[new], pool.costs[new], np.maximum(pool.violations[new], 0.0).sum(axis=1)
+    vectors, excess = pool.vectors[new], np.maximum(pool.violations[new], 0.0).sum(axis=1)
     if len(vectors) == 0:
         return vectors
     if excess.min() > 0:
         return vectors[np.argsort(excess, kind="stable")[:num]]
-    vectors, costs = vectors[excess <= 0], costs[excess <= 0]
-    chosen, front = vectors[:0], model.front
-    for optimism in _OPTIMISM:
-        if len(chosen) == num or len(vectors) == 0:
-            break
-        if optimism:
-            costs = model.score(vectors, optimism=optimism)[0]
-        rows = greedy_batch(costs, front, num - len(chosen))
-        chosen, front = np.concatenate([chosen, vectors[rows]]), np.concatenate([front, costs[rows]])
-        vectors = np.delete(vectors, rows, axis=0)
-    return chosen
+    vectors = vectors[excess <= 0]
+    costs, std = model.predict(vectors)
+    if costs.shape[1] == 2:
+        return vectors[optimistic_batch(costs, std, model.front, np.resize(_OPTIMISM, num))]
+    chosen: list[int] = []
+    front = model.front
+    for optimism in _LEVELS:
+        rest = np.setdiff1d(np.arange(len(vectors)), chosen)
+        hoped = costs[rest] - optimism * std[rest]
+        rows = greedy_batch(hoped, front, num - len(chosen))
+        chosen += rest[rows].tolist()
+        front = np.concatenate([front, hoped[rows]])
+    return vectors[chosen]
 
 
 def _first_batch(problem: SearchProblem, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The contract of a searcher: every one in the registry keeps it."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,8 @@ def _rows(problem, num, seed=0):
 
 @pytest.fixture(params=sorted(SEARCHERS))
 def searcher(request):
+    if request.param == "age-moea" and find_spec("numba") is None:
+        pytest.skip("pymoo's AGE-MOEA needs numba")
     return get_searcher(request.param)
 
 

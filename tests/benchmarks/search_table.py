@@ -1,0 +1,77 @@
+"""A resumable table of searches: one row a run, and a summary that says what made it."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hardware_profiles.device import describe_device
+from tests.benchmarks.search_methods import of_package
+
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = ("numpy", "scipy", "scikit-learn", "pymoo", "optuna", "torch")
+
+
+def fill(
+    path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Add `measure(key)` to the table at `path` for each key without a row, saved row by row; all rows.
+
+    A key names its `method`; rows of this package's searchers made with other code are made again.
+    """
+    frame = pd.read_csv(path, dtype={"code": str}) if path.exists() else pd.DataFrame()
+    for key in keys:
+        stamped = {**key, "code": _code_hash() if of_package(key["method"]) else "-"}
+        if not frame.empty:
+            same = (frame[list(key)] == pd.Series(key)).all(axis=1)
+            if (frame.loc[same, "code"] == stamped["code"]).any():
+                continue
+            frame = frame[~same]
+        frame = pd.concat([frame, pd.DataFrame([{**stamped, **measure(key)}])], ignore_index=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(path, index=False, float_format="%.6g")
+        print(" ".join(str(value) for value in frame.iloc[-1]), flush=True)
+    return frame
+
+
+def summarise(path: Path, frame: pd.DataFrame, *, by: Sequence[str], figures: Sequence[str]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, written beside the table at `path` as JSON with what made it."""
+    groups = frame.groupby(list(by), sort=True)
+    means, spreads = groups[list(figures)].mean(), groups[list(figures)].std()
+    about = {
+        "command": " ".join(["python -m", *_command()]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "code": _code_hash(),
+        "versions": {package: version(package) for package in _PACKAGES},
+        "device": asdict(describe_device()),
+        "seeds": sorted(frame["seed"].unique().tolist()),
+        "rows": [
+            dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
+            | {"num_runs": len(group)}
+            | {name: {"mean": float(means.loc[key, name]), "std": float(spreads.loc[key, name])} for name in figures}
+            for key, group in groups
+        ],
+    }
+    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    return means
+
+
+def _command() -> list[str]:
+    return [f"tests.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+
+
+def _code_hash() -> str:
+    """Of the sources that decide what a searcher of this package asks for."""
+    sources = sorted([*(_ROOT / "nas" / "search").rglob("*.py"), *(_ROOT / "predictors").glob("*.py")])
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
