@@ -1,9 +1,9 @@
 """The architecture of most entropy under budgets: DeepMAD's mathematical program (Shen et al. 2023), solved exactly.
 
-Once the genes that couple neighbouring blocks (widths) are fixed, entropy, MACs, parameters, layers and latency are sums
-over places, and a place's block depends on genes of its own (mixers) and perhaps on one that switches places on and off
-(depth). So there is one small integer linear program for each value of the coupling genes. Which genes are of which
-sort is found by changing them one at a time in the largest network. Places whose options cost the same are
+Once the genes that couple neighbouring blocks (widths) are fixed, entropy, MACs, parameters, layers and latency are
+sums over places, and a place's block depends on genes of its own (mixers) and perhaps on one that switches places on
+and off (depth). So there is one small integer linear program for each value of the coupling genes. Which genes are of
+which sort is found by changing them one at a time in the largest network. Places whose options cost the same are
 interchangeable, so the program counts how many of them take an option.
 
 Of the paper's program two things are left out: widths that may not fall from stage to stage, and the penalty of uneven

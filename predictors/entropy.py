@@ -2,9 +2,9 @@
 
 A network is read as the stack of its weight matrices and kernels. The width of a layer is its fan-in: input channels of
 a group times kernel area. Of parallel branches the one with the largest product of widths counts. So an attention block
-is depth-wise kernel, one of query, key and value, and output projection: what multiplies activations with each other (the
-attention map, a gate) has no weights and adds nothing, and neither does pooling. The classifier isn't part of the stack:
-the entropy is that of the features it reads.
+is depth-wise kernel, one of query, key and value, and output projection: what multiplies activations with each other
+(the attention map, a gate) has no weights and adds nothing, and neither does pooling. The classifier isn't part of the
+stack: the entropy is that of the features it reads.
 """
 
 import math

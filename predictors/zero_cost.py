@@ -36,9 +36,9 @@ def synflow(network: nn.Module, images_BCHW: torch.Tensor, labels_B: torch.Tenso
     """Log of the synaptic flow (Tanaka et al. 2020): sum of |weight x gradient| over all matrices and kernels.
 
     The gradient is that of the sum of the outputs for one image of ones, in double precision, of the linearised
-    network: weights by their absolute values, no biases, batch norm neutral. Activations of positive numbers are linear,
-    attention averages values; a product of two activations (a gate) is replaced by their mean. The log keeps the
-    ranking. Of the images only the shape is used.
+    network: weights by their absolute values, no biases, batch norm neutral. Activations of positive numbers are
+    linear, attention averages values; a product of two activations (a gate) is replaced by their mean. The log keeps
+    the ranking. Of the images only the shape is used.
     """
     network = copy.deepcopy(network).double().eval()
     for module in network.modules():
