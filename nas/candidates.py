@@ -22,8 +22,9 @@ from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.search.study import STUDY_NAME
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
+from predictors.entropy import effectiveness, entropy
 from predictors.latency import LatencyPredictor
-from search_spaces import Architecture, Genotype, Network, SearchSpace
+from search_spaces import Architecture, BlockSpec, Genotype, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.cost import network_cost
 from search_spaces.errors import unknown_name
@@ -43,9 +44,15 @@ OBJECTIVES = {
         Objective("size_bytes", unit="bytes", expensive=False),
         Objective("macs", expensive=False),
         Objective("params", expensive=False),
+        Objective("entropy", maximize=True, expensive=False),
+        Objective("effectiveness", expensive=False),
     )
 }
-"""What may be optimised; lower is better. `error_pct` is measured, the others are computed for any candidate."""
+"""What may be optimised; lower is better but for entropy. `error_pct` is measured, the others are computed for any
+candidate; `predictors.entropy` says what the last two are."""
+
+DEVICE_FREE = ("macs", "params", "entropy", "effectiveness")
+"""Objectives that need no profile."""
 
 NUM_RANGE_IMAGES = 256
 """Training images whose activations give the ranges of static int8."""
@@ -54,25 +61,34 @@ NUM_SENSITIVITY_IMAGES = 256
 """Validation images that decide the allocated policies among the first candidates."""
 
 
+def device_free_costs(specs: Sequence[BlockSpec]) -> dict[str, float]:
+    """The values of `DEVICE_FREE` of an architecture's blocks."""
+    cost = network_cost(specs)
+    values = (cost.macs, cost.num_params, entropy(specs), effectiveness(specs))
+    return dict(zip(DEVICE_FREE, map(float, values), strict=True))
+
+
 class CheapObjectives:
-    """Latency, size, MACs and parameters of many genotypes at once, from a hardware profile."""
+    """Latency, size and what no device decides of many genotypes at once, from a hardware profile."""
 
     def __init__(self, candidates: CandidateSpace, profile: HardwareProfile):
         self.candidates, self.profile = candidates, profile
         self.predictor = LatencyPredictor.from_profile(profile)
         self._row = lru_cache(maxsize=200_000)(self._costs)
+        space = candidates.space
+        self._device_free = lru_cache(maxsize=200_000)(
+            lambda architecture: device_free_costs(space.blocks(architecture))
+        )
 
     def __call__(self, genotypes: Sequence[Genotype]) -> dict[str, np.ndarray]:
         """Columns by name; latency is predicted for the profile's target, size is that of the exported file."""
         candidates = [self.candidates.candidate(genotype) for genotype in genotypes]
         rows = [self._row(candidate) for candidate in candidates]
-        columns = np.array([row[1:] for row in rows], float).reshape(-1, 3)
         latency_ms = self.predictor.predict([row[0] for row in rows]) if rows else np.empty(0)
         return {
             "latency_ms": latency_ms,
-            "size_bytes": columns[:, 0],
-            "macs": columns[:, 1],
-            "params": columns[:, 2],
+            "size_bytes": np.array([row[1] for row in rows], float),
+            **{name: np.array([row[2][name] for row in rows], float) for name in DEVICE_FREE},
         }
 
     def fastest(self, architecture: Architecture) -> Candidate:
@@ -83,12 +99,10 @@ class CheapObjectives:
             policy[spec.name] = min(possible, key=lambda p: self.profile.latency_ms(spec.cost_key, p))
         return Candidate(architecture=architecture, policy=canonical_policy(specs, policy))
 
-    def _costs(self, candidate: Candidate) -> tuple[tuple[tuple[str, str], ...], int, int, int]:
-        specs = self.candidates.space.blocks(candidate.architecture)
+    def _costs(self, candidate: Candidate) -> tuple[tuple[tuple[str, str], ...], int, dict[str, float]]:
         blocks = profile_blocks(self.candidates.space, candidate)
         size_bytes = sum(self.profile.rows[self.profile.row(*block)].size_bytes for block in blocks)
-        cost = network_cost(specs)
-        return blocks, size_bytes, cost.macs, cost.num_params
+        return blocks, size_bytes, self._device_free(candidate.architecture)
 
 
 def profile_blocks(space: SearchSpace, candidate: Candidate) -> tuple[tuple[str, str], ...]:

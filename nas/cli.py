@@ -12,7 +12,7 @@ from nas import __version__
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
 from nas.finetuning.options import FinetuneOptions
-from nas.flags import QUICKSTART, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags, merge_flags
+from nas.flags import QUICKSTART, DesignFlags, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags, merge_flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -278,6 +278,17 @@ def predict(folder: Path, /, *images: Path) -> None:
 
 
 @app.command
+def design(*, options: DesignFlags = DesignFlags()) -> None:
+    """Design the architecture of highest entropy within budgets (DeepMAD), without data, training or search.
+
+    Stages weigh 1 each, the last one 8. `nas search --architecture FILE` then searches the precisions of its blocks.
+    """
+    from nas.design import print_design
+
+    print_design(options, console=_console())
+
+
+@app.command
 def spaces(name: str | None = None, /) -> None:
     """List the search spaces, or print one: genes, number of architectures, smallest and largest network.
 
@@ -304,20 +315,9 @@ def spaces(name: str | None = None, /) -> None:
 @app.command
 def hardware() -> None:
     """List the shipped hardware profiles and describe this machine."""
-    from hardware_profiles.device import describe_device
-    from hardware_profiles.profile import list_profiles
-    from hardware_profiles.runtimes import RUNTIMES
+    from nas.tables import print_hardware
 
-    device = describe_device()
-    print(f"local: {device.processor}, {device.num_cores} cores, {device.memory_gb:.0f} GB, {device.platform}")
-    print(f"       instruction sets: {', '.join(device.flags) or 'unknown'}; runtimes: {', '.join(RUNTIMES)}")
-    profiles = list_profiles()
-    if profiles:
-        from nas.tables import profiles_table
-
-        _console().print(profiles_table(profiles))
-    else:
-        print("No profiles are shipped yet; `nas profile` measures this machine.")
+    print_hardware(_console())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

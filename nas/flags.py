@@ -68,11 +68,37 @@ class TargetFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
+class DesignFlags:
+    """What is designed, and what it may cost; what isn't given has no limit."""
+
+    space: str = "hybrid-tiny"
+    """Search space: a name of `nas spaces`, or my_package.spaces:phone."""
+    max_macs: float | None = None
+    """Multiply-accumulates for one image, such as 2e6."""
+    max_params: float | None = None
+    """Parameters of the deployed network."""
+    max_latency_ms: float | None = None
+    """Predicted milliseconds with all blocks in fp32, on the hardware."""
+    max_effectiveness: float | None = None
+    """Depth over mean width, such as 0.4: the deeper and narrower, the higher, and the harder to train."""
+    hardware: str | None = None
+    """A name of `nas hardware`, or a profile's file."""
+    num_channels: int = 3
+    """Channels of the images; a profile is of one number of channels and classes."""
+    num_classes: int | None = None
+    """Classes of the data. [default: the space's]"""
+    output: Path | None = None
+    """Write the architecture there as JSON; an existing file is left alone."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
 class SearchFlags:
     """Options of the search."""
 
     objectives: Names = None
-    """Two or more of error_pct, latency_ms, size_bytes, macs, params; with commas. [default: the first three]"""
+    """Two or more of error_pct, latency_ms, size_bytes, macs, params, entropy (higher is better), effectiveness; with
+    commas. [default: the first three]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     num_evaluations: int | None = None

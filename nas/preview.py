@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import OBJECTIVES, CheapObjectives, Evaluator, check_profile, lru_cached
+from nas.candidates import (
+    DEVICE_FREE,
+    OBJECTIVES,
+    CheapObjectives,
+    Evaluator,
+    check_profile,
+    device_free_costs,
+    lru_cached,
+)
 from nas.config import RunConfig
 from nas.data import ImageData, Split
 from nas.errors import UserError
@@ -76,7 +84,7 @@ def check_constraints(
     """Raise `UserError`, with the best value there is, when no candidate keeps the constraints on computed values."""
     candidates = CandidateSpace(space, fixed=fixed, **({} if profile is None else {"precisions": profile.precisions}))
     cheap: CheapColumns = _DeviceFree(candidates) if profile is None else CheapObjectives(candidates, profile)
-    known = ("macs", "params") if profile is None else ("latency_ms", "size_bytes", "macs", "params")
+    known = DEVICE_FREE if profile is None else ("latency_ms", "size_bytes", *DEVICE_FREE)
     limits = [limit for text in config.constraints if (limit := parse_constraint(text)).objective in known]
     problem = SearchProblem(
         choices=candidates.choices,
@@ -102,7 +110,7 @@ def constraint_verdict(
         check_constraints(space, profile, alone, fixed=fixed)
     except UserError as error:
         return str(error)
-    return "can be met" if name in ("macs", "params") else "can be met, by prediction"
+    return "can be met" if name in DEVICE_FREE else "can be met, by prediction"
 
 
 def estimate_seconds(
@@ -140,11 +148,8 @@ class _DeviceFree:
 
     def __call__(self, genotypes: Sequence[Genotype]) -> dict[str, np.ndarray]:
         architectures = [self._candidates.candidate(genotype).architecture for genotype in genotypes]
-        costs = [network_cost(self._candidates.space.blocks(architecture)) for architecture in architectures]
-        return {
-            "macs": np.array([cost.macs for cost in costs], float),
-            "params": np.array([cost.num_params for cost in costs], float),
-        }
+        costs = [device_free_costs(self._candidates.space.blocks(architecture)) for architecture in architectures]
+        return {name: np.array([cost[name] for cost in costs], float) for name in DEVICE_FREE}
 
 
 def _known_profile(folder: Path, config: RunConfig, space: SearchSpace) -> HardwareProfile | None:

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.console import Console
 from rich.table import Table
 
-from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.device import describe_device
+from hardware_profiles.profile import HardwareProfile, list_profiles
+from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
 from nas.fidelity.ranking import TITLES
 from nas.results import front, objectives_of
-from search_spaces import SearchSpace
+from search_spaces import Architecture, SearchSpace
 from search_spaces.cost import network_cost
 
 _FORMATS = {
@@ -111,6 +114,32 @@ def sensitivity_table(frame: pd.DataFrame) -> Table:
     return table
 
 
+def design_table(costs: Mapping[str, float]) -> Table:
+    """What is known of a designed architecture (`nas.design`)."""
+    shown = {
+        "entropy": ("entropy, nats (higher is better)", 1.0, "{:.0f}"),
+        "effectiveness": ("effectiveness, depth over width", 1.0, "{:.3f}"),
+        "macs": ("MMACs", 1e6, "{:.3f}"),
+        "params": ("parameters", 1.0, "{:,.0f}"),
+        "predicted_latency_ms": ("predicted ms, fp32", 1.0, "{:.3f}"),
+        "predicted_fastest_latency_ms": ("predicted ms, fastest precisions", 1.0, "{:.3f}"),
+    }
+    table = Table("quantity", "value")
+    table.columns[1].justify = "right"
+    for name, value in costs.items():
+        title, divisor, form = shown[name]
+        table.add_row(title, form.format(value / divisor))
+    return table
+
+
+def genes_table(architecture: Architecture) -> Table:
+    """The genes of an architecture."""
+    table = Table("gene", "value", title=f"Architecture of {architecture.space}", title_justify="left")
+    for name, value in architecture.genes:
+        table.add_row(name, str(value))
+    return table
+
+
 def space_table(space: SearchSpace) -> Table:
     """The genes of a space."""
     table = Table("gene", "values", title=f"{space.name}: {len(space.choices)} genes", title_justify="left")
@@ -138,6 +167,18 @@ def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
         runtime = f"{p.runtime} {p.runtime_version}"
         table.add_row(p.name, p.device.processor, p.space, runtime, str(p.num_threads), str(p.batch_size), p.date[:10])
     return table
+
+
+def print_hardware(console: Console) -> None:
+    """This machine, the runtimes there are, and the shipped profiles."""
+    device = describe_device()
+    print(f"local: {device.processor}, {device.num_cores} cores, {device.memory_gb:.0f} GB, {device.platform}")
+    print(f"       instruction sets: {', '.join(device.flags) or 'unknown'}; runtimes: {', '.join(RUNTIMES)}")
+    profiles = list_profiles()
+    if profiles:
+        console.print(profiles_table(profiles))
+    else:
+        print("No profiles are shipped yet; `nas profile` measures this machine.")
 
 
 def _heading(name: str) -> str:

@@ -111,6 +111,25 @@ class LatencyPredictor:
             return sum_ms_N
         return sum_ms_N * self._correction.ratio(self._features(rows_NB, sum_ms_N))
 
+    def linear_form(self, precision: str) -> "LinearLatency":
+        """What `predict` returns for networks whose blocks all have one precision, for programs that need it linear."""
+        call_ms, correction = self.profile.call_overhead_ms, self._correction
+        if correction is None:
+            return LinearLatency(call_ms=call_ms, fixed_ms=call_ms, per_block_ms=0.0, per_ms=1.0)
+        slope_F = correction.weights / correction.scale
+        ratio = correction.intercept - float(correction.mean @ slope_F)
+        column = 2 + 2 * self._precisions.index(precision)  # as `_features` has them
+        by_time, by_count = slope_F[column : column + 2] if len(self._precisions) > 1 else (0.0, 0.0)
+        lowest, highest = correction.bounds
+        return LinearLatency(
+            call_ms=call_ms,
+            fixed_ms=call_ms * ratio,
+            per_block_ms=float(slope_F[0] + by_count),
+            per_ms=float(ratio + by_time),
+            lowest_ratio=lowest,
+            highest_ratio=highest,
+        )
+
     def _sum_ms(self, rows_NB: np.ndarray) -> np.ndarray:
         padded_ms = np.append(self._latency_ms_R, 0.0)  # PADDING is the last entry
         return self.profile.call_overhead_ms + padded_ms[rows_NB].sum(axis=1)
@@ -128,6 +147,21 @@ class LatencyPredictor:
                 mask_NB = precision_NB == precision
                 columns += [(ms_NB * mask_NB).sum(axis=1) / sum_ms_N, mask_NB.sum(axis=1) / sum_ms_N]
         return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearLatency:
+    """Predicted latency of networks in one precision: fixed + blocks x per_block + (sum of blocks' rows) x per_ms.
+
+    Its ratio to the plain sum, the call included, is cut off at the two bounds.
+    """
+
+    call_ms: float
+    fixed_ms: float
+    per_block_ms: float
+    per_ms: float
+    lowest_ratio: float = 0.0
+    highest_ratio: float = np.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

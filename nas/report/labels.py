@@ -25,6 +25,8 @@ QUANTITIES = {
     "size_bytes": Quantity(title="size", unit="kB", divisor=1e3),
     "macs": Quantity(title="MACs", unit="M", divisor=1e6),
     "params": Quantity(title="parameters", unit="k", divisor=1e3),
+    "entropy": Quantity(title="entropy", unit="nats"),
+    "effectiveness": Quantity(title="depth over width", unit=""),
 }
 
 SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated"}

@@ -12,6 +12,7 @@ import torch
 
 from hardware_profiles.profile import HardwareProfile
 from nas.candidates import (
+    OBJECTIVES,
     CheapObjectives,
     ErrorOf,
     Evaluator,
@@ -23,8 +24,10 @@ from nas.candidates import (
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.export import export_model
+from nas.search.pareto import on_front
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
+from predictors.entropy import effectiveness, entropy
 from predictors.latency import LatencyPredictor
 from search_spaces import Architecture
 from search_spaces.cost import network_cost
@@ -139,10 +142,23 @@ def test_fastest_policy_beats_every_other_sum_of_blocks(tiny_profile: HardwarePr
         assert best <= sum_ms(CANDIDATES.candidate(genotype)) + 1e-12
 
 
+def test_entropy_is_an_objective_to_maximise_and_effectiveness_a_limit(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    options = {"objectives": ("error_pct", "entropy"), "constraints": ("effectiveness<=0.2",)}
+    frame = search(supernet, tiny_data, tiny_profile, searcher="predictor-guided", **options)
+    assert (frame["effectiveness"] <= 0.2).any()
+    front = frame[on_front(frame, [OBJECTIVES[name] for name in options["objectives"]])]
+    assert frame["entropy"].max() in set(front["entropy"])
+    row = frame.iloc[0]
+    specs = SPACE.blocks(SPACE.architecture({choice.name: row[choice.name] for choice in SPACE.choices}))
+    assert (row["entropy"], row["effectiveness"]) == (entropy(specs), effectiveness(specs))
+
+
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
     columns = CheapObjectives(CANDIDATES, tiny_profile)([])
     assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(
-        ("latency_ms", "size_bytes", "macs", "params"), 0
+        ("latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness"), 0
     )
 
 
