@@ -18,7 +18,7 @@ from nas.fidelity.ranking import Estimate, fidelity_figures, ranked
 from nas.fidelity.reuse import conditions, take_over
 from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
-from nas.fidelity.standalone import Load, discard, train_all
+from nas.fidelity.standalone import Load, discard, standalone_options, train_all
 from nas.progress import Progress, no_progress
 from nas.provenance import provenance
 from nas.results import replace_text
@@ -71,7 +71,8 @@ def measure_fidelity(
         inherited[member.index] = tuple(accuracy_pct(network, split, data) for split in (data.validation, data.test))
     frame = rows.finish(inherited)
     figures = fidelity_figures(frame, seed=options.seed)
-    num_standalone_steps = options.epochs_alone * steps_per_epoch(data, recipe)
+    one_alone = standalone_options(recipe, num_epochs=options.epochs_alone, seed=options.seed)
+    num_standalone_steps = options.epochs_alone * steps_per_epoch(data, one_alone)
     budget = training_budget(folder, supernet.space) | {"standalone_steps": num_standalone_steps}
     content = _about(frame, figures, options) | {"budget": budget, "alone": alone}
     text = json.dumps(content, indent=1) + "\n"
