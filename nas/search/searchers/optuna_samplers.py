@@ -18,15 +18,16 @@ from nas.search.searchers.measured import Measured
 from nas.search.study import Row
 from search_spaces.space import Choice
 
-_NUM_TRIES = 2
-"""Times a batch is asked for before duplicates are replaced at random."""
 _NUM_RANDOM = 10
 """Measured candidates before the sampler looks at them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptunaSampler:
-    """Hands the history to a new sampler of Optuna and asks it for a batch, those asked before counting as running."""
+    """Hands the history to a new sampler of Optuna and asks it for a batch, those asked before counting as running.
+
+    Duplicates, and what breaks a cheap constraint, are replaced at random.
+    """
 
     sampler: Literal["tpe", "gp"] = "tpe"
 
@@ -36,16 +37,15 @@ class OptunaSampler:
         known = problem.encode([row.genotype for row in history])
         batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
         measured = Measured.of(problem, history)
-        if len(measured.vectors) >= _NUM_RANDOM:
+        has_choice = len(sample_new(problem, num_candidates + 1, known=known, rng=rng)) > num_candidates
+        if has_choice and len(measured.vectors) >= _NUM_RANDOM:
             study = self._study(problem, measured, seed=int(rng.integers(2**31)))
             distributions = {c.name: _distribution(c) for c in problem.choices}
-            for _ in range(_NUM_TRIES * num_candidates):
+            for _ in range(num_candidates):
                 asked = study.ask(distributions).params
                 vector = problem.canonicalise(np.array([[asked[c.name] for c in problem.choices]], np.int64))
                 vector = feasible(problem, vector)
                 batch = distinct(np.concatenate([batch, vector[outside(vector, known)]]))
-                if len(batch) == num_candidates:
-                    break
         everything = np.concatenate([known, batch])
         rest = sample_new(problem, num_candidates - len(batch), known=everything, rng=rng)
         return [Suggestion(genotype=genotype) for genotype in problem.decode(np.concatenate([batch, rest]))]

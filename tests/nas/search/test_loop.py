@@ -82,7 +82,8 @@ def test_frame_has_the_rows_in_order_of_evaluation():
     assert seen[-1][2] == f"front {on_front(frame, objectives).sum()}"
 
 
-@pytest.mark.parametrize("searcher", SEARCHER_NAMES)
+# Without gp, whose asks take seconds: that they are pure is tested with the searchers.
+@pytest.mark.parametrize("searcher", [name for name in SEARCHER_NAMES if name.values != ("gp",)])
 def test_interrupted_anywhere_and_continued_gives_the_rows_of_an_undisturbed_search(searcher, tmp_path):
     options = {"choices": LARGE_CHOICES, "objectives": OBJECTIVES, "searcher": searcher, "batch_size": 6}
     undisturbed = optimize(evaluate_large, **options, num_evaluations=20)
@@ -191,7 +192,7 @@ def test_cheap_objectives_are_computed_and_constraints_keep():
     assert frame["latency_ms"].tolist() == pytest.approx(expected)
     assert (frame["macs"] <= 100).all()
     assert "predicted_latency_ms" not in frame
-    assert frame["predicted_error_pct"].notna().sum() == 20
+    assert frame["predicted_error_pct"].notna().sum() == 10  # after the first 20, which are spread
 
 
 @pytest.mark.parametrize("searcher", SEARCHER_NAMES)
