@@ -54,7 +54,9 @@ def test_greedy_batch_takes_the_largest_gain_at_every_step():
     for num_objectives in (2, 3):
         costs, front = rng.random((40, num_objectives)), rng.random((6, num_objectives)) + 0.3
         front = front[is_nondominated(front)]
-        low, span = front.min(axis=0), np.ptp(front, axis=0)
+        together = np.concatenate([front, costs])
+        best = together[is_nondominated(together)]
+        low, span = best.min(axis=0), np.ptp(best, axis=0)
         reference, known, expected = np.full(num_objectives, 1.1), (front - low) / span, []
         scaled = (costs - low) / span
         for _ in range(5):
