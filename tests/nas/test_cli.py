@@ -32,7 +32,7 @@ def fail(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: str 
         ((*TINY, "--hardware", "toaster"), "unknown hardware 'toaster'"),
         ((*TINY, "--hardware", "no/profile.json"), "no hardware profile 'no/profile.json'"),
         ((*TINY, "--runtime", "onnx"), "unknown runtime 'onnx'; available: onnxruntime"),
-        ((*TINY, "--searcher", "nsga3"), "unknown searcher 'nsga3'"),
+        ((*TINY, "--searcher", "nsga4"), "unknown searcher 'nsga4'"),
         ((*TINY, "--architecture", "huge"), "unknown architecture 'huge'"),
         (("--objectives", "error_pct,speed"), "unknown objective 'speed'"),
         (("--objectives", "error_pct"), "must be two or more"),
