@@ -37,7 +37,8 @@ class OptunaSampler:
         known = problem.encode([row.genotype for row in history])
         batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
         measured = Measured.of(problem, history)
-        if len(measured.vectors) >= _NUM_RANDOM:
+        has_choice = len(sample_new(problem, num_candidates + 1, known=known, rng=rng)) > num_candidates
+        if has_choice and len(measured.vectors) >= _NUM_RANDOM:
             study = self._study(problem, measured, seed=int(rng.integers(2**31)))
             distributions = {c.name: _distribution(c) for c in problem.choices}
             for _ in range(num_candidates):

@@ -54,9 +54,9 @@ def test_greedy_batch_takes_the_largest_gain_at_every_step():
     for num_objectives in (2, 3):
         costs, front = rng.random((40, num_objectives)), rng.random((6, num_objectives)) + 0.3
         front = front[is_nondominated(front)]
-        both = np.concatenate([front, costs])
-        both = both[is_nondominated(both)]  # the range is that of the front that both have together
-        low, span = both.min(axis=0), np.ptp(both, axis=0)
+        together = np.concatenate([front, costs])
+        best = together[is_nondominated(together)]
+        low, span = best.min(axis=0), np.ptp(best, axis=0)
         reference, known, expected = np.full(num_objectives, 1.1), (front - low) / span, []
         scaled = (costs - low) / span
         for _ in range(5):
