@@ -1,5 +1,6 @@
 """One process or several, started by `accelerate launch`: who writes, and sums over all of them."""
 
+import atexit
 import os
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 def _state() -> "PartialState":
     from accelerate import PartialState  # slow to import
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if is_launched():
+        atexit.register(state.destroy_process_group)  # gloo's threads, left alone, may abort an interpreter that ends
+    return state
 
 
 def num_processes() -> int:
