@@ -110,20 +110,23 @@ def verify_front(
         classes = _run_all(sessions, [data.test], data, evaluator.batch_size, step, num_threads)
         for member, found in zip(members, classes, strict=True):
             member["test_error_pct"] = _error_pct(found[0], data.test)
-    content = {
-        "device": asdict(profile.device),
-        "runtime": f"{runtime.name} {runtime.version}",
-        "num_threads": runtime.num_threads,
-        "batch_size": profile.batch_size,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": time.perf_counter() - started,
-        "rows": rows,
-    }
+    content = describe_target(runtime, profile) | {"seconds": time.perf_counter() - started, "rows": rows}
     part = folder / f"{name}.part"
     part.write_text(json.dumps(content, indent=1))
     part.replace(folder / name)
     report(1, 1, "done")
     return pd.DataFrame(rows)
+
+
+def describe_target(runtime: Runtime, profile: HardwareProfile) -> dict[str, Any]:
+    """Where and when files were measured, as JSON data."""
+    return {
+        "device": asdict(profile.device),
+        "runtime": f"{runtime.name} {runtime.version}",
+        "num_threads": runtime.num_threads,
+        "batch_size": profile.batch_size,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def measure_files(

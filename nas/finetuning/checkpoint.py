@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from nas.errors import UserError
+from nas.training.state import save_checkpoint
 from search_spaces import Network
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 """AdamW's state of one parameter."""
 
 
-def save_checkpoint(
+def save_epoch(
     path: Path,
     network: Network,
     optimizer: torch.optim.AdamW,
@@ -26,21 +26,12 @@ def save_checkpoint(
     tensors = {f"weights/{name}": parameter.detach() for name, parameter in network.named_parameters()}
     for name, parameter in network.named_parameters():
         tensors |= {f"{moment}/{name}": value for moment, value in optimizer.state[parameter].items()}
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(whole, part, metadata={"finetuning": json.dumps({"about": about, "history": history})})
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise UserError(
-            f"checkpoint '{path}' can't be written ({error}); make room and run the same command again"
-        ) from None
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_checkpoint(path, whole, {"finetuning": json.dumps({"about": about, "history": history})})
 
 
 @torch.no_grad()
-def load_checkpoint(
+def load_epochs(
     path: Path, network: Network, optimizer: torch.optim.AdamW, about: dict[str, Any]
 ) -> list[dict[str, float]]:
     """Read a checkpoint into network and optimizer; returns the history, which is empty without a file.

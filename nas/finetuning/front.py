@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from nas.progress import Progress, no_progress
 from nas.results import STUDY, beside, load_finetuned, replace_text
 from nas.supernet import Supernet
 from nas.training.options import TrainOptions
-from nas.verify import measure_files
+from nas.verify import describe_target, measure_files
 from search_spaces.precision import Candidate
 
 TRAINING_SHARE = 0.95
@@ -77,15 +75,7 @@ def finetune_front(
     with torch_threads(num_threads):
         rows += _measure(evaluator, runtime, profile, sources, targets, fresh, num_threads, progress)
     rows.sort(key=lambda row: row["index"])
-    content = {
-        "device": asdict(profile.device),
-        "runtime": f"{runtime.name} {runtime.version}",
-        "num_threads": runtime.num_threads,
-        "batch_size": profile.batch_size,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "recipe": finetune_recipe(recipe, options).to_json(),
-        "rows": rows,
-    }
+    content = describe_target(runtime, profile) | {"recipe": finetune_recipe(recipe, options).to_json(), "rows": rows}
     replace_text(beside(folder, study, "finetuned.json"), json.dumps(content, indent=1) + "\n")
     progress(1, 1, "done")
     return pd.DataFrame(rows)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import normalize
-from nas.finetuning.checkpoint import load_checkpoint, save_checkpoint
+from nas.finetuning.checkpoint import load_epochs, save_epoch
 from nas.finetuning.options import FinetuneOptions
 from nas.quantization import Ranges
 from nas.training.augmentation import mix
@@ -80,11 +80,11 @@ def finetune_network(
     teacher, _ = evaluator.deployed(evaluator.supernet.space.largest())
     training = _Training(evaluator, candidate, network, teacher, recipe)
     about = {"candidate": candidate.to_json(), "data": evaluator.data.fingerprint, "recipe": recipe.to_json()}
-    history = load_checkpoint(checkpoint, network, training.optimizer, about)
+    history = load_epochs(checkpoint, network, training.optimizer, about)
     with torch.random.fork_rng(devices=[]):
         for epoch in range(len(history), recipe.num_epochs):
             history.append(training.epoch(epoch, progress))
-            save_checkpoint(checkpoint, network, training.optimizer, about, history)
+            save_epoch(checkpoint, network, training.optimizer, about, history)
     return Finetuned(network=network, ranges=training.ranges(), history=history)
 
 

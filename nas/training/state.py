@@ -121,11 +121,17 @@ def unscaled_keys(space: SearchSpace) -> set[str]:
 
 
 def save_state(state: TrainState, path: Path, about: dict[str, Any]) -> None:
-    """Write one safetensors file, whole or not at all; `about` says what it belongs to. UserError on a full disk."""
+    """Write a checkpoint; `about` says what it belongs to."""
     progress = {name: getattr(state, name) for name in PROGRESS}
+    save_checkpoint(path, state.buffers, {"training": json.dumps(about | progress)})
+
+
+def save_checkpoint(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write one safetensors file, whole or not at all. UserError on a full disk."""
     part = path.with_name(path.name + ".part")
     try:
-        save_file(state.buffers, part, metadata={"training": json.dumps(about | progress)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata=metadata)
         part.replace(path)
     except (OSError, SafetensorError) as error:
         part.unlink(missing_ok=True)
