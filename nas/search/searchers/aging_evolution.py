@@ -7,7 +7,8 @@ import numpy as np
 
 from nas.search.evolution import mutate
 from nas.search.problem import SearchProblem, distinct, outside
-from nas.search.sampling import feasible, initial_vectors, sample_new
+from nas.search.sampling import feasible
+from nas.search.searchers.filling import full_batch
 from nas.search.searchers.interface import Suggestion
 from nas.search.searchers.measured import Measured
 from nas.search.study import Row
@@ -29,21 +30,18 @@ class AgingEvolution:
     def ask(
         self, problem: SearchProblem, history: Sequence[Row], *, num_candidates: int, rng: np.random.Generator
     ) -> list[Suggestion]:
-        known = problem.encode([row.genotype for row in history])
-        batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
-        measured = Measured.of(problem, history)
-        num = len(measured.vectors)
-        if num >= self.population_size:
+        def mutants(measured: Measured, known: np.ndarray) -> np.ndarray:
+            batch, num = known[:0], len(measured.vectors)
             young = np.arange(num - self.population_size, num)
-            for _ in range(_NUM_ROUNDS):
+            for _ in range(_NUM_ROUNDS if num >= self.population_size else 0):
                 parents = measured.vectors[[self._winner(measured, young, rng) for _ in range(num_candidates)]]
                 born = feasible(problem, problem.canonicalise(mutate(parents, problem.sizes, rng=rng)))
                 batch = distinct(np.concatenate([batch, born[outside(born, known)]]))[:num_candidates]
                 if len(batch) == num_candidates:
                     break
-        everything = np.concatenate([known, batch])
-        rest = sample_new(problem, num_candidates - len(batch), known=everything, rng=rng)
-        return [Suggestion(genotype=genotype) for genotype in problem.decode(np.concatenate([batch, rest]))]
+            return batch
+
+        return full_batch(problem, history, mutants, num_candidates=num_candidates, rng=rng)
 
     def _winner(self, measured: Measured, young: np.ndarray, rng: np.random.Generator) -> int:
         contestants = rng.choice(young, min(self.tournament_size, len(young)), replace=False)

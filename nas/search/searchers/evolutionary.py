@@ -7,7 +7,8 @@ import numpy as np
 
 from nas.search.evolution import AlgorithmName, breed
 from nas.search.problem import SearchProblem, distinct, outside
-from nas.search.sampling import feasible, initial_vectors, sample_new
+from nas.search.sampling import feasible
+from nas.search.searchers.filling import full_batch
 from nas.search.searchers.interface import Suggestion
 from nas.search.searchers.measured import Measured
 from nas.search.study import Row
@@ -26,11 +27,9 @@ class Evolutionary:
     def ask(
         self, problem: SearchProblem, history: Sequence[Row], *, num_candidates: int, rng: np.random.Generator
     ) -> list[Suggestion]:
-        known = problem.encode([row.genotype for row in history])
-        batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
-        measured = Measured.of(problem, history)
-        if len(measured.vectors) >= self.population_size:
-            for _ in range(_NUM_ROUNDS):
+        def offspring(measured: Measured, known: np.ndarray) -> np.ndarray:
+            batch = known[:0]
+            for _ in range(_NUM_ROUNDS if len(measured.vectors) >= self.population_size else 0):
                 born = breed(
                     problem,
                     measured.vectors,
@@ -43,6 +42,6 @@ class Evolutionary:
                 )
                 born = feasible(problem, born)
                 batch = distinct(np.concatenate([batch, born[outside(born, known)]]))[:num_candidates]
-        everything = np.concatenate([known, batch])
-        rest = sample_new(problem, num_candidates - len(batch), known=everything, rng=rng)
-        return [Suggestion(genotype=genotype) for genotype in problem.decode(np.concatenate([batch, rest]))]
+            return batch
+
+        return full_batch(problem, history, offspring, num_candidates=num_candidates, rng=rng)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.search.problem import SearchProblem, distinct, outside
-from nas.search.sampling import feasible, initial_vectors, sample_new
+from nas.search.sampling import feasible
+from nas.search.searchers.filling import full_batch
 from nas.search.searchers.interface import Suggestion
 from nas.search.searchers.measured import Measured
 from nas.search.study import Row
@@ -22,17 +23,14 @@ class LocalSearch:
     def ask(
         self, problem: SearchProblem, history: Sequence[Row], *, num_candidates: int, rng: np.random.Generator
     ) -> list[Suggestion]:
-        known = problem.encode([row.genotype for row in history])
-        batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
-        measured = Measured.of(problem, history)
-        if len(measured.vectors) >= self.num_random:
+        def neighbours(measured: Measured, known: np.ndarray) -> np.ndarray:
+            if len(measured.vectors) < self.num_random:
+                return known[:0]
             layer = measured.layers(np.arange(len(measured.vectors)))
             around = neighbour_vectors(problem, measured.vectors[layer == layer.min()])
-            around = feasible(problem, around[outside(around, known)])
-            batch = rng.permutation(around)[:num_candidates]
-        everything = np.concatenate([known, batch])
-        rest = sample_new(problem, num_candidates - len(batch), known=everything, rng=rng)
-        return [Suggestion(genotype=genotype) for genotype in problem.decode(np.concatenate([batch, rest]))]
+            return rng.permutation(feasible(problem, around[outside(around, known)]))
+
+        return full_batch(problem, history, neighbours, num_candidates=num_candidates, rng=rng)
 
 
 def neighbour_vectors(problem: SearchProblem, vectors: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from nas.search.problem import SearchProblem, distinct, outside
-from nas.search.sampling import feasible, initial_vectors, sample_new
+from nas.search.sampling import feasible, sample_new
+from nas.search.searchers.filling import full_batch
 from nas.search.searchers.interface import Suggestion
 from nas.search.searchers.measured import Measured
 from nas.search.study import Row
@@ -34,21 +35,21 @@ class OptunaSampler:
     def ask(
         self, problem: SearchProblem, history: Sequence[Row], *, num_candidates: int, rng: np.random.Generator
     ) -> list[Suggestion]:
-        known = problem.encode([row.genotype for row in history])
-        batch = initial_vectors(problem)[:num_candidates] if not history else known[:0]
-        measured = Measured.of(problem, history)
-        has_choice = len(sample_new(problem, num_candidates + 1, known=known, rng=rng)) > num_candidates
-        if has_choice and len(measured.vectors) >= _NUM_RANDOM:
+        def asked(measured: Measured, known: np.ndarray) -> np.ndarray:
+            batch = known[:0]
+            has_choice = len(sample_new(problem, num_candidates + 1, known=known, rng=rng)) > num_candidates
+            if not has_choice or len(measured.vectors) < _NUM_RANDOM:
+                return batch
             study = self._study(problem, measured, seed=int(rng.integers(2**31)))
             distributions = {c.name: _distribution(c) for c in problem.choices}
             for _ in range(num_candidates):
-                asked = study.ask(distributions).params
-                vector = problem.canonicalise(np.array([[asked[c.name] for c in problem.choices]], np.int64))
+                params = study.ask(distributions).params
+                vector = problem.canonicalise(np.array([[params[c.name] for c in problem.choices]], np.int64))
                 vector = feasible(problem, vector)
                 batch = distinct(np.concatenate([batch, vector[outside(vector, known)]]))
-        everything = np.concatenate([known, batch])
-        rest = sample_new(problem, num_candidates - len(batch), known=everything, rng=rng)
-        return [Suggestion(genotype=genotype) for genotype in problem.decode(np.concatenate([batch, rest]))]
+            return batch
+
+        return full_batch(problem, history, asked, num_candidates=num_candidates, rng=rng)
 
     def _study(self, problem: SearchProblem, measured: Measured, *, seed: int) -> optuna.Study:
         study = optuna.create_study(directions=["minimize"] * len(problem.objectives), sampler=self._sampler(seed))

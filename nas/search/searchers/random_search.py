@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.search.problem import SearchProblem
-from nas.search.sampling import initial_vectors, sample_new
+from nas.search.searchers.filling import full_batch
 from nas.search.searchers.interface import Suggestion
 from nas.search.study import Row
 
@@ -18,8 +18,4 @@ class RandomSearch:
     def ask(
         self, problem: SearchProblem, history: Sequence[Row], *, num_candidates: int, rng: np.random.Generator
     ) -> list[Suggestion]:
-        known = problem.encode([row.genotype for row in history])
-        first = initial_vectors(problem)[:num_candidates] if not history else known[:0]
-        rest = sample_new(problem, num_candidates - len(first), known=np.concatenate([known, first]), rng=rng)
-        vectors = np.concatenate([first, rest])
-        return [Suggestion(genotype=g) for g in problem.decode(vectors)]
+        return full_batch(problem, history, lambda _, known: known[:0], num_candidates=num_candidates, rng=rng)
