@@ -133,7 +133,7 @@ def _age_moea() -> Callable[..., GeneticAlgorithm]:
     try:
         import numba  # noqa: F401  (pymoo's module of it raises a bare Exception where it is missing)
     except ModuleNotFoundError:
-        raise UserError("searcher 'age-moea' needs the Python package numba; install it or take nsga3") from None
+        raise UserError("searcher 'age-moea' needs numba; pip install 'hybridnas[age-moea]', or take nsga3") from None
     from pymoo.algorithms.moo.age import AGEMOEA
 
     return AGEMOEA

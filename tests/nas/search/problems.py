@@ -1,21 +1,12 @@
 """Small search problems whose true fronts are known by enumeration."""
 
-from importlib.util import find_spec
-
 import numpy as np
-import pytest
 
 from nas.search.objectives import Objective
 from nas.search.searchers import SEARCHERS
 from search_spaces.space import Choice, Genotype
 
-SEARCHER_NAMES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(name == "age-moea" and find_spec("numba") is None, reason="pymoo's needs numba"),
-    )
-    for name in sorted(SEARCHERS)
-]
+SEARCHER_NAMES = sorted(SEARCHERS)
 
 CHOICES = (
     Choice(name="depth", values=(1, 2, 3)),

@@ -85,7 +85,7 @@ def test_frame_has_the_rows_in_order_of_evaluation():
 
 
 # Without gp, whose asks take seconds: that they are pure is tested with the searchers.
-@pytest.mark.parametrize("searcher", [name for name in SEARCHER_NAMES if name.values != ("gp",)])
+@pytest.mark.parametrize("searcher", [name for name in SEARCHER_NAMES if name != "gp"])
 def test_interrupted_anywhere_and_continued_gives_the_rows_of_an_undisturbed_search(searcher, tmp_path):
     options = {"choices": LARGE_CHOICES, "objectives": OBJECTIVES, "searcher": searcher, "batch_size": 6}
     undisturbed = optimize(evaluate_large, **options, num_evaluations=20)
