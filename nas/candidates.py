@@ -197,7 +197,8 @@ class ErrorOf:
         calibration: str = "min-max",
         num_threads: int = 2,
     ) -> None:
-        self._given = (supernet.space, supernet.flat, data, profile, architecture, num_images, calibration, num_threads)
+        options = {"architecture": architecture, "num_images": num_images, "calibration": calibration}
+        self._given = (supernet.space, supernet.flat, data, profile, {**options, "num_threads": num_threads})
         self.evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
         self.candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
         self.split = data.validation if num_images is None else data.validation.spread(num_images)
@@ -212,27 +213,12 @@ class ErrorOf:
 
 
 def _unpack_error_of(
-    space: SearchSpace,
-    flat: torch.Tensor,
-    data: ImageData,
-    profile: HardwareProfile,
-    architecture: Architecture | None,
-    num_images: int | None,
-    calibration: str,
-    num_threads: int,
+    space: SearchSpace, flat: torch.Tensor, data: ImageData, profile: HardwareProfile, options: dict[str, Any]
 ) -> ErrorOf:
     supernet = Supernet(space)
     with torch.no_grad():
         supernet.flat.copy_(flat)
-    return ErrorOf(
-        supernet,
-        data,
-        profile,
-        architecture=architecture,
-        num_images=num_images,
-        calibration=calibration,
-        num_threads=num_threads,
-    )
+    return ErrorOf(supernet, data, profile, **options)
 
 
 def run_search(

@@ -2,18 +2,13 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from hardware_profiles.device import describe_device
+from nas.provenance import module_command, provenance
 from tests.benchmarks.search_methods import of_package
 
 _ROOT = Path(__file__).parents[2]
@@ -47,14 +42,9 @@ def summarise(path: Path, frame: pd.DataFrame, *, by: Sequence[str], figures: Se
     groups = frame.groupby(list(by), sort=True)
     means, spreads = groups[list(figures)].mean(), groups[list(figures)].std()
     about = {
-        "command": " ".join(["python -m", *_command()]),
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip(),
+        "command": module_command(),
         "code": _code_hash(),
-        "versions": {package: version(package) for package in _PACKAGES},
-        "device": asdict(describe_device()),
+        **provenance(_PACKAGES),
         "seeds": sorted(frame["seed"].unique().tolist()),
         "rows": [
             dict(zip(by, key if isinstance(key, tuple) else (key,), strict=True))
@@ -65,10 +55,6 @@ def summarise(path: Path, frame: pd.DataFrame, *, by: Sequence[str], figures: Se
     }
     path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     return means
-
-
-def _command() -> list[str]:
-    return [f"tests.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
 
 
 def _code_hash() -> str:
