@@ -1,4 +1,4 @@
-"""Robust timing of any zero-argument callable."""
+"""Robust timing of anything that can be run again and again. Needs numpy alone, so that it can travel."""
 
 import math
 import time
@@ -10,9 +10,14 @@ import numpy as np
 
 Run = Callable[[], object]
 Clock = Callable[[], float]
+Sampler = Callable[[int], float]
+"""Runs something so many times in a row, after one run that isn't timed, and returns the seconds a run took."""
 
 MIN_SAMPLE_S = 0.2e-3
 """A sample lasts at least this long: thousands of clock ticks, and short against a scheduler's time slice."""
+
+REFERENCE_EVERY = 20
+"""So many samples of a round lie between two of the reference."""
 
 OUTLIER_RATIO = 1.3
 """A round whose reference took more than this times the median reference is dropped."""
@@ -40,113 +45,124 @@ class LatencyStats:
     """Timed calls in the samples that were kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One sample of every run, taken one after the other."""
+
+    seconds: tuple[float, ...]
+    """Of one call of each run, in their order."""
+    reference_s: float
+    """Median time of the reference during the round; 1 where there is none."""
+
+
+def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
+    """The sampler of a callable.
+
+    Its untimed call brings back into the caches what the other runs of a round pushed out. Without it a looped short
+    run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
+    with it to 0.86-1.00 (ONNX Runtime 1.32, one thread of an AMD EPYC, one run each of 4 s for 16 callables).
+    """
+
+    def sample(num_loops: int) -> float:
+        run()
+        start_s = clock()
+        for _ in range(num_loops):
+            run()
+        return (clock() - start_s) / num_loops
+
+    return sample
+
+
 def measure(run: Run, *, num_warmup: int = 5, budget_s: float = 0.25, clock: Clock = time.perf_counter) -> LatencyStats:
     """Time `run()` and summarise it in milliseconds; warm-up runs are thrown away."""
-    return measure_interleaved([run], budget_s=budget_s, num_warmup=num_warmup, clock=clock)[0]
+    return measure_interleaved([timed(run, clock)], budget_s=budget_s, num_warmup=num_warmup, clock=clock)[0]
 
 
 def measure_interleaved(
-    runs: Sequence[Run],
+    samplers: Sequence[Sampler],
     *,
     budget_s: float,
-    num_warmup: int = 5,
+    num_warmup: int = 3,
     min_rounds: int = 5,
-    reference: Run | None = None,
+    reference: Sampler | None = None,
     progress: Progress | None = None,
     clock: Clock = time.perf_counter,
 ) -> list[LatencyStats]:
-    """Time all `runs` in rounds, so that a slow minute of the machine falls on all of them alike.
+    """Time all `samplers` in rounds, so that a slow minute of the machine falls on all of them alike.
 
-    After `num_warmup` calls each, a run's loop count is fixed so that one sample lasts at least `MIN_SAMPLE_S`. Every
-    round takes one sample of each run, after one untimed call of it; every second round goes in reverse order. Rounds
-    go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least `min_rounds` of
-    them, whatever they take.
+    Every round takes one sample of each, as long as `choose_loops` says; every second round goes in reverse order.
+    Rounds go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least
+    `min_rounds` of them, whatever they take. What a `reference` (any steady sampler) is for, `summarise` says.
 
-    With a `reference` (any steady callable), it is timed before and after every round. A round is dropped when the
-    slower of its two is more than `OUTLIER_RATIO` times the median over rounds, so at least half of them always stay.
-
-    Returns one `LatencyStats` a run, in order.
+    Returns one `LatencyStats` a sampler, in order.
 
     Raises:
         ValueError: `num_warmup` or `min_rounds` is below one.
     """
     if num_warmup < 1 or min_rounds < 1:
         raise ValueError(f"num_warmup={num_warmup} and min_rounds={min_rounds} must be at least 1")
-    if not runs:
+    if not samplers:
         return []
+    report = progress or (lambda done, total, message="": None)
     start_s = clock()
     loops = []
-    for index, run in enumerate(runs):
-        loops.append(_warm_up(run, num_warmup, clock))
-        if progress is not None:
-            progress(0.0, budget_s, f"warm-up {index + 1}/{len(runs)}")
-    reference_loops = _warm_up(reference, num_warmup, clock) if reference is not None else 0
-
-    samples_s: list[list[float]] = []
-    reference_s: list[float] = []
+    for index, sample in enumerate(samplers):
+        loops.append(choose_loops(sample, num_warmup))
+        report(0.0, budget_s, f"warm-up {index + 1}/{len(samplers)}")
+    steady = (reference, choose_loops(reference, num_warmup)) if reference is not None else None
+    rounds: list[Round] = []
     round_start_s = clock()
-    while len(samples_s) < MAX_ROUNDS:
-        backward = len(samples_s) % 2 == 1
-        before_s = _sample(reference, reference_loops, clock) if reference is not None else 1.0
-        samples_s.append(_round(runs, loops, backward, clock))
-        after_s = _sample(reference, reference_loops, clock) if reference is not None else 1.0
-        reference_s.append(max(before_s, after_s))
+    while len(rounds) < MAX_ROUNDS:
+        rounds.append(take_round(samplers, loops, steady, backward=len(rounds) % 2 == 1))
         now_s = clock()
         round_s, round_start_s = now_s - round_start_s, now_s
         elapsed_s = now_s - start_s
-        if progress is not None:
-            total_s = max(budget_s, elapsed_s + (min_rounds - len(samples_s)) * round_s)
-            progress(min(elapsed_s, total_s), total_s, f"round {len(samples_s)}")
-        if len(samples_s) >= min_rounds and elapsed_s + round_s > budget_s:
+        total_s = max(budget_s, elapsed_s + (min_rounds - len(rounds)) * round_s)
+        report(min(elapsed_s, total_s), total_s, f"round {len(rounds)}")
+        if len(rounds) >= min_rounds and elapsed_s + round_s > budget_s:
             break
-    if progress is not None:
-        progress(budget_s, budget_s, f"{len(samples_s)} rounds")
-    kept_SR = np.array(samples_s)[_steady_rounds(reference_s)]
-    return [_summarise(column_S, num_loops) for column_S, num_loops in zip(kept_SR.T, loops, strict=True)]
+    report(budget_s, budget_s, f"{len(rounds)} rounds")
+    return summarise(rounds, loops)
 
 
-def _warm_up(run: Run, num_warmup: int, clock: Clock) -> int:
-    """Call `run` and return how many calls make a sample of at least `MIN_SAMPLE_S`."""
-    fastest_s = math.inf
-    for _ in range(num_warmup):
-        start_s = clock()
-        run()
-        fastest_s = min(fastest_s, clock() - start_s)
+def choose_loops(sample: Sampler, num_warmup: int = 3) -> int:
+    """How many calls make a sample of at least `MIN_SAMPLE_S`, after `num_warmup` samples of one call."""
+    fastest_s = min(sample(1) for _ in range(num_warmup))
     if fastest_s * MAX_LOOPS <= MIN_SAMPLE_S:
         return MAX_LOOPS
     return max(1, math.ceil(MIN_SAMPLE_S / fastest_s))
 
 
-def _round(runs: Sequence[Run], loops: Sequence[int], backward: bool, clock: Clock) -> list[float]:
-    """One sample of every run, in seconds a call, listed in the order of `runs`."""
-    order = reversed(range(len(runs))) if backward else range(len(runs))
-    sample_s = {index: _sample(runs[index], loops[index], clock) for index in order}
-    return [sample_s[index] for index in range(len(runs))]
+def take_round(
+    samplers: Sequence[Sampler], loops: Sequence[int], reference: tuple[Sampler, int] | None, *, backward: bool
+) -> Round:
+    """One sample of each, and of the `reference` (with its number of calls) before, after and in between."""
+    order = reversed(range(len(samplers))) if backward else range(len(samplers))
+    seconds, references_s = [0.0] * len(samplers), []
+    for place, index in enumerate(order):
+        if reference is not None and place % REFERENCE_EVERY == 0:
+            references_s.append(reference[0](reference[1]))
+        seconds[index] = samplers[index](loops[index])
+    if reference is None:
+        return Round(tuple(seconds), 1.0)
+    references_s.append(reference[0](reference[1]))
+    return Round(tuple(seconds), float(np.median(references_s)))
 
 
-def _sample(run: Run, num_loops: int, clock: Clock) -> float:
-    """Seconds a call, over `num_loops` calls in a row, after one that isn't timed.
+def summarise(rounds: Sequence[Round], loops: Sequence[int]) -> list[LatencyStats]:
+    """Medians over rounds, each brought to the machine's usual speed by its reference.
 
-    The untimed call brings back into the caches what the other runs of the round pushed out. Without it a looped short
-    run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
-    with it to 0.86-1.00 (ONNX Runtime 1.32, one thread of an AMD EPYC, one run each of 4 s for 16 callables).
+    A round in which the reference took r times its median over all rounds was r times slower than usual: its samples
+    are divided by r. Where r is above `OUTLIER_RATIO` something else was going on, and the round is dropped; at least
+    half of the rounds always stay.
     """
-    run()
-    start_s = clock()
-    for _ in range(num_loops):
-        run()
-    return (clock() - start_s) / num_loops
-
-
-def _steady_rounds(reference_s: Sequence[float]) -> np.ndarray:
-    """A mask of the rounds in which the machine was as fast as usual."""
-    seconds_S = np.array(reference_s)
-    return seconds_S <= OUTLIER_RATIO * np.median(seconds_S)
-
-
-def _summarise(seconds_S: np.ndarray, num_loops: int) -> LatencyStats:
-    lower_s, median_s, upper_s = np.percentile(seconds_S, [25, 50, 75])
-    spread_pct = 100 * (upper_s - lower_s) / median_s if median_s > 0 else 0.0
-    return LatencyStats(
-        median_ms=float(1e3 * median_s), spread_pct=float(spread_pct), num_runs=len(seconds_S) * num_loops
-    )
+    reference_S = np.array([round.reference_s for round in rounds])
+    slowness_S = reference_S / np.median(reference_S)
+    steady_S = slowness_S <= OUTLIER_RATIO
+    samples_SR = np.array([round.seconds for round in rounds])[steady_S] / slowness_S[steady_S, None]
+    lower_R, median_R, upper_R = np.percentile(samples_SR, [25, 50, 75], axis=0)
+    spread_R = 100 * (upper_R - lower_R) / np.where(median_R > 0, median_R, 1.0)
+    return [
+        LatencyStats(median_ms=1e3 * float(median_s), spread_pct=float(spread), num_runs=len(samples_SR) * num_loops)
+        for median_s, spread, num_loops in zip(median_R, spread_R, loops, strict=True)
+    ]

@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from hardware_profiles.device import describe_device
-from hardware_profiles.measure import LatencyStats, measure_interleaved
+from hardware_profiles.measure import LatencyStats, Sampler, measure_interleaved
 from hardware_profiles.profile import BlockRow, HardwareProfile, NetworkRow
 from hardware_profiles.runtimes import Runtime
 from nas.calibration import calibrate
@@ -196,11 +196,11 @@ def _networks(
 def _measure(models: Sequence[_Model], runtime: Runtime, budget_s: float, progress: Progress) -> list[LatencyStats]:
     rng = np.random.default_rng(0)
 
-    def load(item: _Model) -> Callable[[], object]:
+    def load(item: _Model) -> Sampler:
         session = runtime.load(item.model.SerializeToString())
         value = item.model.graph.input[0]
         shape = [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        return session.runner({value.name: rng.standard_normal(shape, dtype=np.float32)})
+        return session.sampler({value.name: rng.standard_normal(shape, dtype=np.float32)})
 
     return measure_interleaved([load(item) for item in models], budget_s=budget_s, progress=progress)
 

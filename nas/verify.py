@@ -270,8 +270,8 @@ def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int)
     """Latencies at the target's batch, in turn."""
     images = data.validation.images_BCHW[:1].expand(batch_size, -1, -1, -1)
     inputs = {INPUT: normalize(images, data).contiguous().numpy()}
-    runs = [session.runner(inputs) for session in sessions]
-    return measure_interleaved(runs, budget_s=TIMING_S_PER_MODEL * len(runs)) if runs else []
+    samplers = [session.sampler(inputs) for session in sessions]
+    return measure_interleaved(samplers, budget_s=TIMING_S_PER_MODEL * len(samplers))
 
 
 def _step(report: Progress, start: float, end: float, count: int) -> Callable[[], None]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hardware_profiles.measure import Sampler, timed
+
 
 class Session(ABC):
     """A model that a runtime has loaded and optimised."""
@@ -24,6 +26,13 @@ class Session(ABC):
 
         What it returns is unspecified. Raises what `run` raises, before anything is timed.
         """
+
+    def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
+        """Times runs of the model on `inputs`. A runtime on the other side of a wire takes the time over there.
+
+        Raises what `run` raises, before anything is timed.
+        """
+        return timed(self.runner(inputs))
 
 
 class Runtime(ABC):

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from hardware_profiles.errors import ProfileError
-from hardware_profiles.measure import measure
+from hardware_profiles.measure import measure_interleaved
 from hardware_profiles.runtimes import Runtime
 
 
@@ -122,10 +122,9 @@ class RuntimeContract(ABC):
         one, two = (self.make(num_threads=num).load(FP32).run({"x0": self.x}) for num in (1, 2))
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
-    def test_a_runner_can_be_timed_and_outlives_the_callers_arrays(self) -> None:
+    def test_a_model_can_be_timed_and_outlives_the_callers_arrays(self) -> None:
         session = self.make().load(FP32)
-        runner = session.runner({"x0": self.x.copy()})
-        stats = measure(runner, budget_s=0.02)
+        [stats] = measure_interleaved([session.sampler({"x0": self.x.copy()})], budget_s=0.02)
         assert 0 < stats.median_ms < 100
         np.testing.assert_allclose(session.run({"x0": self.x})[0], self.x @ WEIGHT, rtol=1e-4, atol=1e-5)
 
@@ -162,6 +161,8 @@ class RuntimeContract(ABC):
             session.run(inputs)
         with pytest.raises(ProfileError):
             session.runner(inputs)
+        with pytest.raises(ProfileError):
+            session.sampler(inputs)
 
     def test_a_runtime_without_threads_is_refused(self) -> None:
         with pytest.raises(ProfileError, match="num_threads=0"):

@@ -1,13 +1,16 @@
 """Timing, with a clock that only the timed runs move."""
 
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware_profiles.measure import MAX_LOOPS, MAX_ROUNDS, MIN_SAMPLE_S, LatencyStats, measure, measure_interleaved
+from hardware_profiles import measure as timing
+from hardware_profiles.measure import MAX_LOOPS, MAX_ROUNDS, MIN_SAMPLE_S, REFERENCE_EVERY, LatencyStats, measure, timed
 
 
 class FakeClock:
@@ -36,6 +39,19 @@ class FakeRun:
             self.log.append(self.name)
 
 
+def measure_interleaved(
+    runs: Sequence[Callable[[], object]],
+    *,
+    clock: Callable[[], float],
+    reference: Callable[[], object] | None = None,
+    **options: Any,
+) -> list[LatencyStats]:
+    """Of callables, by a clock of the test's own."""
+    steady = None if reference is None else timed(reference, clock)
+    samplers = [timed(run, clock) for run in runs]
+    return timing.measure_interleaved(samplers, reference=steady, clock=clock, **options)
+
+
 @given(st.lists(st.floats(0.001, 20), min_size=1, max_size=6))
 def test_steady_runs_are_timed_exactly_and_in_order(durations_ms: list[float]) -> None:
     clock = FakeClock()
@@ -46,7 +62,7 @@ def test_steady_runs_are_timed_exactly_and_in_order(durations_ms: list[float]) -
 
 def test_warm_up_runs_are_thrown_away() -> None:
     clock = FakeClock()
-    run = FakeRun(clock, 50, 40, 30, 20, 1)
+    run = FakeRun(clock, *[50, 40] * 5, 1)  # an untimed and a timed call each
     assert measure(run, num_warmup=5, budget_s=0.3, clock=clock).median_ms == pytest.approx(1)
 
 
@@ -56,14 +72,16 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
     stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
     num_loops = stats.num_runs // 5
     assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
-    assert run.num_calls == stats.num_runs + 2 + 5  # warm-up, and an untimed call a sample
+    assert run.num_calls == stats.num_runs + 2 * 2 + 5  # two samples of warm-up, and an untimed call a sample
 
 
 def test_median_and_spread_agree_with_numpy() -> None:
     clock = FakeClock()
     samples_ms = [3.0, 1.0, 2.0, 5.0, 4.0, 9.0, 2.5]
     untimed_ms = 77.0
-    run = FakeRun(clock, 1.0, *(duration_ms for sample_ms in samples_ms for duration_ms in (untimed_ms, sample_ms)))
+    run = FakeRun(
+        clock, 1.0, 1.0, *(duration_ms for sample_ms in samples_ms for duration_ms in (untimed_ms, sample_ms))
+    )
     stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=7, clock=clock)[0]
     lower, median, upper = np.percentile(samples_ms, [25, 50, 75])
     expected = LatencyStats(median_ms=median, spread_pct=100 * (upper - lower) / median, num_runs=7)
@@ -76,7 +94,7 @@ def test_every_round_takes_one_sample_of_each_run_in_alternating_order() -> None
     clock, log = FakeClock(), []
     runs = [FakeRun(clock, 1, name=name, log=log) for name in "abc"]
     measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=3, clock=clock)
-    assert "".join(log) == "abc" + "aabbcc" + "ccbbaa" + "aabbcc"  # warm-up, then untimed and timed call of each
+    assert "".join(log) == "aabbcc" * 2 + "ccbbaa" + "aabbcc"  # warm-up and rounds: untimed and timed call of each
 
 
 @given(st.floats(0.02, 1.0), st.integers(1, 8))
@@ -85,7 +103,7 @@ def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s
     runs = [FakeRun(clock, 3), FakeRun(clock, 7)]
     stats = measure_interleaved(runs, budget_s=budget_s, num_warmup=2, min_rounds=min_rounds, clock=clock)
     round_s = 2 * 0.010
-    fewest_s = 2 * 0.010 + min_rounds * round_s
+    fewest_s = 4 * 0.010 + min_rounds * round_s
     assert clock.now_s <= max(budget_s, fewest_s) + 1e-9
     assert clock.now_s > budget_s - round_s - 1e-9
     assert stats[0].num_runs == stats[1].num_runs >= min_rounds
@@ -94,8 +112,8 @@ def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s
 def test_rounds_in_which_the_reference_was_slow_are_dropped() -> None:
     clock = FakeClock()
     before_and_after_ms = [1, 1] * 3 + [1, 2] * 2 + [1, 1] * 4
-    reference = FakeRun(clock, 1, *np.repeat(before_and_after_ms, 2))  # warm-up, then untimed and timed calls
-    run = FakeRun(clock, 4, *np.repeat([4, 4, 4, 9, 9, 4, 4, 4, 4], 2))
+    reference = FakeRun(clock, 1, 1, *np.repeat(before_and_after_ms, 2))  # warm-up, then untimed and timed calls
+    run = FakeRun(clock, 4, 4, *np.repeat([4, 4, 4, 9, 9, 4, 4, 4, 4], 2))
     stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=9, reference=reference, clock=clock)[0]
     assert stats.num_runs == 7
     assert stats.spread_pct == pytest.approx(0)
@@ -104,7 +122,7 @@ def test_rounds_in_which_the_reference_was_slow_are_dropped() -> None:
 @given(st.lists(st.floats(1, 10), min_size=5, max_size=20))
 def test_at_least_half_of_the_rounds_stay(references_ms: list[float]) -> None:
     clock = FakeClock()
-    reference = FakeRun(clock, 1, *np.repeat(references_ms, 4))
+    reference = FakeRun(clock, 1, 1, *np.repeat(references_ms, 4))
     stats = measure_interleaved(
         [FakeRun(clock, 1)],
         budget_s=0,
@@ -128,6 +146,24 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
     assert stats[1].median_ms / stats[0].median_ms == pytest.approx(2)
 
 
+def test_a_drift_that_the_reference_shows_is_taken_out() -> None:
+    clock = FakeClock()
+    drift = np.linspace(1, 1.2, 9)
+    reference = FakeRun(clock, 1, 1, *np.repeat(drift, 4))
+    run = FakeRun(clock, 4, 4, *np.repeat(4 * drift, 2))
+    stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=9, reference=reference, clock=clock)[0]
+    assert stats.median_ms == pytest.approx(4 * np.median(drift))
+    assert stats.spread_pct == pytest.approx(0, abs=1e-9)
+
+
+def test_a_long_round_takes_samples_of_the_reference_in_between() -> None:
+    clock, log = FakeClock(), []
+    runs = [FakeRun(clock, 1, name="x", log=log) for _ in range(REFERENCE_EVERY + 1)]
+    reference = FakeRun(clock, 1, name="r", log=log)
+    measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=1, reference=reference, clock=clock)
+    assert "".join(log).endswith("rr" + "xx" * REFERENCE_EVERY + "rr" + "xx" + "rr")
+
+
 def test_progress_rises_to_its_total() -> None:
     clock, calls = FakeClock(), []
     measure_interleaved(
@@ -148,7 +184,7 @@ def test_a_clock_that_stands_still_ends_all_the_same() -> None:
 
 
 def test_nothing_to_time_gives_nothing() -> None:
-    assert measure_interleaved([], budget_s=1) == []
+    assert timing.measure_interleaved([], budget_s=1) == []
 
 
 def test_no_warm_up_is_refused() -> None:
