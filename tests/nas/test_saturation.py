@@ -42,7 +42,3 @@ def test_a_runtime_that_is_never_exact_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="runtime 'numpy' 1 computes int8 wrongly here.*take int8 out") as caught:
         find_weight_bits(BrokenRuntime())
     assert "\n" not in str(caught.value)
-
-
-def test_onnx_runtime_is_exact_on_this_processor_with_some_form() -> None:
-    assert find_weight_bits(get_runtime("onnxruntime")) in (7, 8)
