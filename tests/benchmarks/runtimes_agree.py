@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.runtimes_agree --run RUN --runtimes onnxruntime openvino --output FILE.csv
 
-The run's folder is only read. A row a file and runtime goes to FILE.csv, conditions and the bar to FILE.json beside it. A
-runtime adds up int8 products exactly for weights of so many bits here as `nas.saturation` finds; a file with more bits
+The run's folder is only read. A row a file and runtime goes to FILE.csv, conditions and the bar to FILE.json beside it.
+A runtime adds up int8 products exactly for weights of so many bits here as `nas.saturation` finds; a file with more bits
 than that may differ on this device, and its rows say so.
 """
 
@@ -11,10 +11,11 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from cyclopts import Parameter
 from cyclopts import run as run_command
 from rich.console import Console
 
@@ -37,7 +38,7 @@ def compare(
     *,
     run: Path,
     output: Path,
-    runtimes: tuple[str, ...] = ("onnxruntime", "openvino"),
+    runtimes: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("onnxruntime", "openvino"),
     num_images: int | None = None,
     threads: int = 1,
 ) -> None:
