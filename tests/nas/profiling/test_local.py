@@ -1,22 +1,24 @@
 """A profile of the tiny space: complete, of use, and refused when it can't be."""
 
 import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hardware_profiles.errors import ProfileError
+from hardware_profiles.measure import Sampler
 from hardware_profiles.profile import HardwareProfile
-from hardware_profiles.runtimes import get_runtime
+from hardware_profiles.runtimes import Runtime, Session, get_runtime
 from nas.errors import UserError
-from nas.profiling import num_rows, profile_device
-from search_spaces.blocks import block_class
+from nas.profiling import ProfilePlan, measure_plan, plan_profile, profile_device
+from search_spaces.precision import PRECISIONS
 from tests.nas.conftest import NUM_FIT, NUM_HELD_OUT
 from tests.tiny_space import tiny
 
 
-def test_every_block_is_measured_in_every_precision_it_has(tiny_profile: HardwareProfile) -> None:
-    wanted = {(s.cost_key, p) for s in tiny().block_specs() for p in block_class(s.kind).precisions}
-    assert {(row.key, row.precision) for row in tiny_profile.rows} == wanted
-    assert len(tiny_profile.rows) == len(wanted) == num_rows(tiny())
+def test_every_row_is_measured(tiny_profile: HardwareProfile) -> None:
     assert all(row.latency_ms >= 0 and row.num_runs >= 1 and row.size_bytes > 0 for row in tiny_profile.rows)
     assert tiny_profile.call_overhead_ms > 0
     assert tiny_profile.space_fingerprint == tiny().fingerprint
@@ -47,3 +49,74 @@ def test_profile_survives_json(tiny_profile: HardwareProfile) -> None:
 def test_budget_without_time_is_refused(budget_s: float) -> None:
     with pytest.raises(UserError, match=f"budget of {budget_s} s; profiling needs a positive number of seconds"):
         profile_device(tiny(), runtime=get_runtime("onnxruntime"), budget_s=budget_s)
+
+
+class Scripted(Runtime):
+    """Takes one millisecond of a clock for every run, and refuses models that hold `refuses`."""
+
+    name, version, precisions = "scripted", "1", PRECISIONS
+
+    def __init__(self, *, num_threads: int = 1, refuses: bytes | None = None) -> None:
+        self.num_threads, self.refuses, self.now_s = num_threads, refuses, 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def load(self, model: bytes | str | Path) -> Session:
+        if self.refuses is not None and self.refuses in bytes(model):
+            raise ProfileError("no such operator")
+        return ScriptedSession(self)
+
+
+class ScriptedSession(Session):
+    def __init__(self, runtime: Scripted) -> None:
+        self.runtime = runtime
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        return []
+
+    def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
+        return lambda: None
+
+    def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
+        def sample(num_loops: int) -> float:
+            self.runtime.now_s += 1e-3 * (1 + num_loops)
+            return 1e-3
+
+        return sample
+
+
+@pytest.fixture(scope="module")
+def plan() -> ProfilePlan:
+    return plan_profile(tiny(), PRECISIONS, num_fit=20, num_held_out=10)
+
+
+def test_a_short_budget_measures_the_first_rows_and_ends_in_time(plan: ProfilePlan) -> None:
+    runtime = Scripted()
+    found = measure_plan(plan, runtime, budget_s=1.5, clock=runtime)
+    measured = [stats is not None for stats in found.rows]
+    assert measured == sorted(measured, reverse=True)
+    assert 0 < sum(measured) < len(measured)
+    assert 0 < sum(stats is not None for stats in found.networks) < len(found.networks)
+    assert runtime.now_s < 1.6
+
+
+def test_a_long_budget_measures_everything(plan: ProfilePlan) -> None:
+    runtime = Scripted()
+    found = measure_plan(plan, runtime, budget_s=20, clock=runtime)
+    assert all(stats is not None and stats.median_ms == pytest.approx(1) for stats in (*found.rows, *found.networks))
+    assert 19 < runtime.now_s < 21
+
+
+def test_a_precision_that_the_runtime_refuses_is_not_tried_again(plan: ProfilePlan) -> None:
+    runtime = Scripted(refuses=b"MatMulNBits")
+    found = measure_plan(plan, runtime, budget_s=20, clock=runtime)
+    assert dict(found.refused) == {"w8": "no such operator", "w4": "no such operator"}
+    for row, stats in zip(plan.rows, found.rows, strict=True):
+        assert (stats is None) == (row.precision in ("w4", "w8"))
+
+
+def test_a_runtime_without_fp32_is_refused(plan: ProfilePlan) -> None:
+    runtime = Scripted(refuses=b"Identity")
+    with pytest.raises(UserError, match="scripted 1 can't run fp32 networks: no such operator"):
+        measure_plan(plan, runtime, budget_s=20, clock=runtime)
