@@ -23,7 +23,6 @@ from nas.fidelity.sampling import choose_members, plan_trainings
 from nas.finetuning.front import finetune_front
 from nas.finetuning.loop import finetune_recipe
 from nas.finetuning.options import FinetuneOptions
-from nas.front_models import FrontModels
 from nas.processes import is_launched, is_main
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
@@ -37,6 +36,7 @@ from nas.results import (
     unverified_note,
     write_pareto_csv,
 )
+from nas.run_front import front_models
 from nas.run_inputs import (
     find_architecture,
     find_executor,
@@ -386,21 +386,3 @@ class Run:
     def _say(self, text: str) -> None:
         if is_main():
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def front_models(run: Run, frame: pd.DataFrame, profile: HardwareProfile) -> FrontModels:
-    """What of a study's rows is exported, and judged by what was measured on the files."""
-    supernet = Supernet(run.space)
-    supernet.load(run.folder / "supernet.safetensors")
-    return FrontModels(
-        supernet,
-        run.data,
-        profile,
-        frame,
-        run.models_path,
-        objectives=run.config.objectives,
-        constraints=run.config.constraints,
-        architecture=run.fixed,
-        calibration=run.config.calibration,
-        max_models=run.config.max_models,
-    )
