@@ -13,6 +13,7 @@ __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 
 RUNTIMES = {
     "onnxruntime": "hardware_profiles.runtimes.onnxruntime_cpu:OnnxRuntime",
+    "browser": "hardware_profiles.runtimes.browser:BrowserRuntime",
 }
 """Dotted paths, so that a runtime's library is imported only when it is used."""
 
