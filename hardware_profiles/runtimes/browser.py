@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware_profiles.errors import ProfileError
+from hardware_profiles.errors import ProfileError, unknown_name
 from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes.browser_page import Page, PageError, find_browser, find_driver
 from hardware_profiles.runtimes.onnxruntime_web import VERSION, find_onnxruntime_web
@@ -26,8 +26,11 @@ class BrowserRuntime(Runtime):
 
     name = "browser"
     precisions = ("fp32", "int8", "int8-dynamic", "w8", "w4")
+    device = "CPU"
 
-    def __init__(self, *, num_threads: int = 1) -> None:
+    def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
+        if device.upper() not in ("", self.device):
+            raise ProfileError(unknown_name("device", device, [self.device]))
         if num_threads < 1:
             raise ProfileError(f"num_threads={num_threads} must be at least 1; give the threads one run may use")
         self.num_threads = num_threads
@@ -72,19 +75,22 @@ class BrowserSession(Session):
         return [output.reshape(array["dims"]).copy() for output, array in zip(outputs, answer["arrays"], strict=True)]
 
     def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
-        sample = self.sampler(inputs)
-        return lambda: sample(0)
+        feed = self._feed(inputs)
+        return lambda: self._page.call("sample", session=self._key, feed=feed.key, loops=0)
 
     def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
         """Loop and clock are the page's."""
-        self.run(inputs)
-        feed = Feed(self._page, *self._describe(inputs))
+        feed = self._feed(inputs)
 
         def sample(num_loops: int) -> float:
             answer, _ = self._page.call("sample", session=self._key, feed=feed.key, loops=num_loops)
             return float(answer["seconds"])
 
         return sample
+
+    def _feed(self, inputs: Mapping[str, np.ndarray]) -> "Feed":
+        self.run(inputs)  # whoever times these inputs learns first whether they fit
+        return Feed(self._page, *self._describe(inputs))
 
     def _describe(self, inputs: Mapping[str, np.ndarray]) -> tuple[list[dict[str, Any]], bytes]:
         """Names, types, shapes and sizes in bytes of the inputs; the bytes of all, one after the other."""

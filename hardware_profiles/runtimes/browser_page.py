@@ -40,9 +40,8 @@ def find_browser() -> str:
 
 def find_driver() -> str:
     """Path of the browser's driver: `$SE_CHROMEDRIVER` as everywhere in Selenium, else chromedriver on the path."""
-    return _find(
-        "the browser's driver", os.environ.get("SE_CHROMEDRIVER"), ("chromedriver",), "SE_CHROMEDRIVER", "chromium-driver"
-    )
+    given = os.environ.get("SE_CHROMEDRIVER")
+    return _find("the browser's driver", given, ("chromedriver",), "SE_CHROMEDRIVER", "chromium-driver")
 
 
 def _find(what: str, given: str | None, names: tuple[str, ...], variable: str, package: str) -> str:
@@ -76,6 +75,8 @@ class Page:
             self._driver.get(f"{self._server.url}?threads={num_threads}")
         except WebDriverException as error:
             raise self._stopped(error) from error
+        if not self.call("describe")[0]["isolated"]:
+            raise ProfileError(f"{browser} doesn't isolate pages, so they have no threads; take a newer one")
 
     def new_key(self) -> int:
         """A number that nothing else in the page has."""

@@ -49,7 +49,7 @@ def _fetch(folder: Path) -> Path:
     npm, package = shutil.which("npm"), f"onnxruntime-web@{VERSION}"
     if npm is None:
         raise ProfileError(
-            "the runtime 'browser' fetches onnxruntime-web by npm, which isn't there; install it (Debian: apt install npm)"
+            "runtime 'browser' fetches onnxruntime-web by npm, which isn't there; install it (Debian: apt install npm)"
         )
     command = [npm, "pack", package, "--prefer-offline", "--json", "--pack-destination", str(folder)]
     try:
@@ -67,8 +67,8 @@ def _extract(archive: Path, folder: Path) -> None:
     found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
     if found != SHA512:
         raise ProfileError(
-            f"npm fetched another onnxruntime-web {VERSION} (SHA-512 {found[:12]}..., not {SHA512[:12]}...); mend npm's "
-            "registry or its cache"
+            f"npm fetched another onnxruntime-web {VERSION} (SHA-512 {found[:12]}..., not {SHA512[:12]}...); mend "
+            "npm's registry or its cache"
         )
     folder.mkdir()
     with tarfile.open(archive) as package:

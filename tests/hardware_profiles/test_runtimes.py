@@ -13,7 +13,7 @@ class TestOnnxRuntime(RuntimeContract):
         return OnnxRuntime(num_threads=num_threads)
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", sorted(RUNTIMES.keys() - {"browser"}))  # test_browser.py has what that needs
 def test_a_registered_runtime_is_found_by_its_own_name(name: str) -> None:
     runtime = get_runtime(name, num_threads=2)
     assert runtime.name == name
@@ -27,7 +27,7 @@ def test_a_dotted_path_needs_no_registration() -> None:
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("onnxruntme", r"unknown runtime 'onnxruntme'; available: onnxruntime\. Did you mean onnxruntime\?"),
+        ("onnxruntme", r"unknown runtime 'onnxruntme'; available: .*\. Did you mean onnxruntime\?"),
         ("no_such_package:Runtime", "No module named"),
         ("hardware_profiles.runtimes:Missing", "no attribute 'Missing'"),
         ("hardware_profiles.errors:ProfileError", "isn't a Runtime"),
