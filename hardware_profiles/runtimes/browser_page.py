@@ -6,6 +6,7 @@ import queue
 import secrets
 import shutil
 import struct
+import subprocess
 import threading
 import weakref
 from collections import deque
@@ -14,8 +15,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from urllib3.exceptions import HTTPError
 
 from hardware_profiles.errors import ProfileError
 
@@ -70,7 +72,7 @@ class Page:
         except WebDriverException as error:
             _stop(self._server)
             raise ProfileError(f"{browser} doesn't start: {_first_line(error)}; try it by hand, or another") from error
-        weakref.finalize(self, _close, self._driver, self._server)
+        weakref.finalize(self, _close, self._driver, self._server, _watch(self._driver))
         try:
             self._driver.get(f"{self._server.url}?threads={num_threads}")
         except WebDriverException as error:
@@ -110,12 +112,17 @@ class Page:
             try:
                 return self._server.replies.get(timeout=CHECK_S)
             except queue.Empty:
-                try:
-                    _ = self._driver.window_handles
-                except WebDriverException as error:
-                    raise self._stopped(error) from error
+                self._check_alive()
 
-    def _stopped(self, error: WebDriverException) -> ProfileError:
+    def _check_alive(self) -> None:
+        try:
+            self._driver.execute_script("")
+        except TimeoutException:
+            pass  # it is busy
+        except (WebDriverException, HTTPError) as error:
+            raise self._stopped(error) from error
+
+    def _stopped(self, error: Exception) -> ProfileError:
         return ProfileError(f"the browser stopped: {_first_line(error)}; its memory may be full, try again")
 
 
@@ -183,6 +190,7 @@ def _launch(browser: str, driver: str) -> Chrome:
     options = ChromeOptions()
     options.binary_location = browser
     options.add_argument("--headless=new")
+    options.add_argument("--remote-debugging-pipe")  # the browser ends with its driver, however that ends
     options.add_argument("--disable-dev-shm-usage")  # containers have too little of it
     if hasattr(os, "getuid") and os.getuid() == 0:
         options.add_argument("--no-sandbox")  # root can't have one
@@ -191,7 +199,15 @@ def _launch(browser: str, driver: str) -> Chrome:
     return Chrome(options=options, service=service)
 
 
-def _close(driver: Chrome, server: _Server) -> None:
+def _watch(driver: Chrome) -> subprocess.Popen[bytes]:
+    """A process that ends the driver when this one is killed, which closes the pipe it reads."""
+    command = ["sh", "-c", 'read -r _; kill "$1"', "sh", str(driver.service.process.pid)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+
+
+def _close(driver: Chrome, server: _Server, watcher: subprocess.Popen[bytes]) -> None:
+    watcher.kill()
+    watcher.communicate()
     _stop(server)
     driver.quit()
 
@@ -202,5 +218,5 @@ def _stop(server: _Server) -> None:
     server.server_close()
 
 
-def _first_line(error: WebDriverException) -> str:
-    return (error.msg or type(error).__name__).partition("\n")[0]
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "msg", None) or error).partition("\n")[0]

@@ -82,7 +82,8 @@ while True:
 """
 
 
-def test_an_interrupted_program_leaves_no_browser_behind() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_program_that_is_interrupted_or_killed_leaves_no_browser_behind(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as program:
@@ -90,7 +91,7 @@ def test_an_interrupted_program_leaves_no_browser_behind() -> None:
         assert program.stdout.readline() == b"loaded\n"
         started = psutil.Process(program.pid).children(recursive=True)
         assert any("chrom" in process.name() for process in started)
-        program.send_signal(signal.SIGINT)
+        program.send_signal(number)
         program.communicate(timeout=30)
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
