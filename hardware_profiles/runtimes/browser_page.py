@@ -190,7 +190,6 @@ def _launch(browser: str, driver: str) -> Chrome:
     options = ChromeOptions()
     options.binary_location = browser
     options.add_argument("--headless=new")
-    options.add_argument("--remote-debugging-pipe")  # the browser ends with its driver, however that ends
     options.add_argument("--disable-dev-shm-usage")  # containers have too little of it
     if hasattr(os, "getuid") and os.getuid() == 0:
         options.add_argument("--no-sandbox")  # root can't have one
@@ -200,16 +199,15 @@ def _launch(browser: str, driver: str) -> Chrome:
 
 
 def _watch(driver: Chrome) -> subprocess.Popen[bytes]:
-    """A process that ends the driver when this one is killed, which closes the pipe it reads."""
-    command = ["sh", "-c", 'read -r _; kill "$1"', "sh", str(driver.service.process.pid)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    """A process that ends driver and browser, which are one group, when its pipe closes: at the latest with this one."""
+    command = ["sh", "-c", 'read -r _; kill -s TERM -- "-$1"', "sh", str(driver.service.process.pid)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def _close(driver: Chrome, server: _Server, watcher: subprocess.Popen[bytes]) -> None:
-    watcher.kill()
-    watcher.communicate()
     _stop(server)
     driver.quit()
+    watcher.communicate()
 
 
 def _stop(server: _Server) -> None:
