@@ -199,7 +199,7 @@ def _launch(browser: str, driver: str) -> Chrome:
 
 
 def _watch(driver: Chrome) -> subprocess.Popen[bytes]:
-    """A process that ends driver and browser, which are one group, when its pipe closes: at the latest with this one."""
+    """A process that ends driver and browser, one process group, when its pipe closes, with this one at the latest."""
     command = ["sh", "-c", 'read -r _; kill -s TERM -- "-$1"', "sh", str(driver.service.process.pid)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
