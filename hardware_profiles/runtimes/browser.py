@@ -14,7 +14,7 @@ from hardware_profiles.errors import ProfileError, unknown_name
 from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes.browser_page import Page, PageError, find_browser, find_driver
 from hardware_profiles.runtimes.onnxruntime_web import VERSION, find_onnxruntime_web
-from hardware_profiles.runtimes.runtime import Runtime, Session
+from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
 
 
 class BrowserRuntime(Runtime):
@@ -31,9 +31,7 @@ class BrowserRuntime(Runtime):
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
         if device.upper() not in ("", self.device):
             raise ProfileError(unknown_name("device", device, [self.device]))
-        if num_threads < 1:
-            raise ProfileError(f"num_threads={num_threads} must be at least 1; give the threads one run may use")
-        self.num_threads = num_threads
+        self.num_threads = check_threads(num_threads)
         self._browser, self._driver, self._library = find_browser(), find_driver(), find_onnxruntime_web()
         self.version = f"onnxruntime-web {VERSION}, {_browser_version(self._browser)}"
 
