@@ -116,6 +116,10 @@ class LatencyTransfer(RegressorMixin, BaseEstimator):
         variance_N = second_moment_N - (latency_ms_N / self.scale_) ** 2
         return latency_ms_N, self.scale_ * np.sqrt(np.maximum(variance_N, 0.0))
 
+    def sources_mean(self, X: np.ndarray) -> np.ndarray:
+        """What the mean of the sources says of X in ms, scaled to the new device and nothing else learned."""
+        return self.scale_ * self.basis_.split(self._features(X))[0]
+
     def select(self, X: np.ndarray, num: int) -> np.ndarray:
         """Rows of X, `num` networks to measure on a new device: each is the least certain one, given those before.
 
