@@ -18,8 +18,8 @@ from hardware_profiles.rows import BlockRow, Blocks, NetworkRow, check_number
 __all__ = ["DEVICES", "BlockRow", "Blocks", "HardwareProfile", "NetworkRow", "find_profile", "list_profiles"]
 
 FORMAT = "hybridnas hardware profile"
-FORMAT_VERSION = 2
-"""2: with `weight_bits`."""
+FORMAT_VERSION = 3
+"""2: with `weight_bits`. 3: rows may be predicted, held-out metrics are grouped, runtimes have devices."""
 
 DEVICES = Path(__file__).parent / "devices"
 """Shipped profiles, `<device>/profile*.json`."""
@@ -38,6 +38,8 @@ class HardwareProfile:
     device: DeviceInfo
     runtime: str
     runtime_version: str
+    runtime_device: str = ""
+    """What the runtime was told to run on, in its own words; empty for its default."""
     num_threads: int
     batch_size: int
     date: str
@@ -52,8 +54,8 @@ class HardwareProfile:
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]
     networks: tuple[NetworkRow, ...] = ()
-    held_out: Mapping[str, float] | None = None
-    """Metrics of the corrected prediction on the held-out networks; None when there were none."""
+    held_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics of the corrected prediction on held-out networks, by group: fp32, mixed precisions, all."""
     seconds: float = 0.0
     """What measuring took."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class HardwareProfile:
     def __post_init__(self) -> None:
         check_number("call_overhead_ms", self.call_overhead_ms)
         check_number("seconds", self.seconds)
-        if not all(math.isfinite(value) for value in (self.held_out or {}).values()):
+        if not all(math.isfinite(value) for group in self.held_out.values() for value in group.values()):
             raise ProfileError(f"held_out metrics {self.held_out} must be finite numbers")
         if self.num_threads < 1 or self.batch_size < 1:
             raise ProfileError(f"num_threads={self.num_threads} and batch_size={self.batch_size} must be at least 1")

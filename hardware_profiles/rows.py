@@ -25,6 +25,8 @@ class BlockRow:
     """Timed runs behind the median."""
     size_bytes: int = 0
     """Size of the block's model file."""
+    measured: bool = True
+    """False where the latency was predicted from other rows."""
 
     def __post_init__(self) -> None:
         check_number(f"latency_ms of block {self.key!r} at {self.precision!r}", self.latency_ms)

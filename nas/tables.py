@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +27,9 @@ _FORMATS = {
 }
 _FORMATS |= {"macs": (1e6, "{:.2f}", "MMACs"), "params": (1e3, "{:.0f}", "k parameters")}
 """Column -> divisor, format, heading."""
+
+NOISY_PCT = 30.0
+"""Median interquartile range of the samples of a block from which on a profile is called noisy."""
 
 _BUDGET = {
     "supernet_steps": "training steps of the supernet",
@@ -160,12 +164,15 @@ def extremes_table(space: SearchSpace) -> Table:
 
 
 def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
-    """Shipped profiles."""
-    table = Table("hardware", "processor", "space", "runtime", "threads", "batch", "date", title="Shipped profiles")
+    """Shipped profiles, with how far their predictions were off on networks held out."""
+    headings = ("hardware", "processor", "space", "runtime", "threads", "batch", "mean error", "Kendall", "date")
+    table = Table(*headings, title="Shipped profiles")
     table.title_justify = "left"
     for p in profiles:
-        runtime = f"{p.runtime} {p.runtime_version}"
-        table.add_row(p.name, p.device.processor, p.space, runtime, str(p.num_threads), str(p.batch_size), p.date[:10])
+        runtime, accuracy = f"{p.runtime} {p.runtime_version}", p.held_out.get("all")
+        error, kendall = (f"{accuracy['mape_pct']:.1f}%", f"{accuracy['kendall']:.2f}") if accuracy else ("", "")
+        target = (runtime, str(p.num_threads), str(p.batch_size))
+        table.add_row(p.name, p.device.processor, p.space, *target, error, kendall, p.date[:10])
     return table
 
 
@@ -200,13 +207,29 @@ def _precisions(row: pd.Series) -> str:
 
 
 def describe_profile(profile: HardwareProfile) -> str:
-    """One line."""
-    text = (
-        f"profile: {profile.device.processor}, {profile.runtime} {profile.runtime_version}, "
-        f"threads {profile.num_threads}, batch {profile.batch_size}, {len(profile.rows)} rows, {profile.date[:10]}"
+    """What the profile is of, how far its predictions were off, and a warning where it is of little use."""
+    where = f"{profile.runtime} {profile.runtime_version}" + (
+        f" on {profile.runtime_device}" * bool(profile.runtime_device)
     )
-    held_out = profile.held_out or {}
-    return text + (" (held out: " + ", ".join(f"{k} {v:.3g}" for k, v in held_out.items()) + ")" if held_out else "")
+    num_predicted = sum(not row.measured for row in profile.rows)
+    lines = [
+        f"profile: {profile.device.processor}, {where}, threads {profile.num_threads}, batch {profile.batch_size}, "
+        f"{len(profile.rows)} rows"
+        + f", {num_predicted} of them predicted" * bool(num_predicted)
+        + f" in {', '.join(profile.precisions)}, {profile.date[:10]}"
+    ]
+    for group, values in profile.held_out.items():
+        lines.append(
+            f"  held-out networks, {group}: mean error {values['mape_pct']:.1f}%, {values['within_10pct']:.0f}% within "
+            f"10%, Spearman {values['spearman']:.3f}, Kendall {values['kendall']:.3f}"
+        )
+    spread_pct = np.median([row.spread_pct for row in profile.rows if row.measured] or [0.0])
+    if spread_pct > NOISY_PCT:
+        lines.append(
+            f"  warning: the samples of a block spread by {spread_pct:.0f}% (median); stop what else runs on the "
+            "device, or give a larger --budget"
+        )
+    return "\n".join(lines)
 
 
 def describe_supernet(folder: Path) -> str:

@@ -1,0 +1,10 @@
+"""Measure what a space costs on a device: every distinct block in every precision, and some whole networks."""
+
+from nas.profiling.assemble import Measurements, assemble_profile, held_out_metrics
+from nas.profiling.local import measure_plan, profile_device
+from nas.profiling.plan import ProfilePlan, num_rows, plan_profile
+
+__all__ = [
+    "Measurements", "ProfilePlan", "assemble_profile", "held_out_metrics", "measure_plan", "num_rows", "plan_profile",
+    "profile_device",
+]  # fmt: skip

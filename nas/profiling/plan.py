@@ -1,0 +1,182 @@
+"""What has to be measured for a profile: the models of a space's blocks, and of some whole networks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+
+from hardware_profiles.rows import Blocks
+from nas.calibration import calibrate
+from nas.errors import UserError
+from nas.onnx_model import chain, export_block, quantize_block
+from nas.profiling.features import informative_order, row_features
+from nas.progress import Progress, no_progress
+from search_spaces import BlockSpec, Network, SearchSpace
+from search_spaces.blocks import block_class
+from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
+
+NUM_FIT, NUM_HELD_OUT = 96, 24
+"""Whole networks that correct the sum of blocks, and others that judge the correction."""
+
+SHARE_FP32, SHARE_UNIFORM = 0.25, 0.15
+"""Of the random networks, those in fp32 alone and those in one random precision; the rest mixes precisions freely."""
+
+
+class PlannedRow(NamedTuple):
+    """One block in one precision."""
+
+    key: str
+    precision: str
+    model: onnx.ModelProto
+    size_bytes: int
+
+
+class PlannedNetwork(NamedTuple):
+    """One whole network."""
+
+    blocks: Blocks
+    role: Literal["fit", "held-out"]
+    model: onnx.ModelProto
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfilePlan:
+    """Models with fixed shapes and one input each; whoever times them can make a profile."""
+
+    space: str
+    space_fingerprint: str
+    batch_size: int
+    precisions: tuple[str, ...]
+    weight_bits: int
+    """Bits of the int8 weights in the models; that of the device may be another, at the same latency."""
+    empty: onnx.ModelProto
+    """Hands its input on: what a call costs whatever it does."""
+    rows: tuple[PlannedRow, ...]
+    """Those that say most about the others first."""
+    features_RF: np.ndarray
+    """What is known of each row without measuring, see `row_features`."""
+    networks: tuple[PlannedNetwork, ...]
+
+    @property
+    def reference(self) -> onnx.ModelProto:
+        """A whole network in fp32, whose time tells how fast the device is at the moment."""
+        return self.networks[1].model
+
+
+def plan_profile(
+    space: SearchSpace,
+    precisions: Sequence[str],
+    *,
+    batch_size: int = 1,
+    weight_bits: int = 8,
+    num_fit: int = NUM_FIT,
+    num_held_out: int = NUM_HELD_OUT,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ProfilePlan:
+    """Make the models of a profile.
+
+    Args:
+        precisions: those that blocks may have on the device.
+        num_fit: networks for the correction, the smallest, middle and largest in each precision among them.
+        num_held_out: random networks that judge it.
+        seed: decides weights and which whole networks there are.
+
+    Raises:
+        UserError: a block can't be profiled.
+    """
+    report = progress or no_progress
+    known = tuple(precision for precision in PRECISIONS if precision in precisions)
+    specs = {spec.cost_key: spec for spec in space.block_specs()}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        rows: list[PlannedRow] = []
+        for index, spec in enumerate(specs.values()):
+            rows += _planned_rows(spec, known, batch_size, weight_bits)
+            report(index + 1, len(specs), "exporting blocks")
+    features_RF = row_features([(specs[row.key], row.precision) for row in rows])
+    order = informative_order(features_RF)
+    models = {(row.key, row.precision): row.model for row in rows}
+    return ProfilePlan(
+        space=space.name,
+        space_fingerprint=space.fingerprint,
+        batch_size=batch_size,
+        precisions=known,
+        weight_bits=weight_bits,
+        empty=_identity(space, batch_size),
+        rows=tuple(rows[index] for index in order),
+        features_RF=features_RF[order],
+        networks=tuple(_networks(space, known, models, seed, num_fit, num_held_out)),
+    )
+
+
+def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
+    """How many block rows a profile of the space has."""
+    kinds = {spec.cost_key: block_class(spec.kind).precisions for spec in space.block_specs()}
+    return sum(len([p for p in found if p in precisions]) for found in kinds.values())
+
+
+def _planned_rows(spec: BlockSpec, precisions: Sequence[str], batch_size: int, bits: int) -> Iterator[PlannedRow]:
+    """One export of a block serves all precisions."""
+    key = spec.cost_key
+    if len(spec.reads) > 1:
+        raise UserError(f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one")
+    network, x = Network([spec], [spec.build()]), torch.randn(8, *spec.reads[0].shape)
+    network.train()(x)  # batch-norm statistics that are not all the same
+    network = network.deploy()
+    ranges = calibrate(network, x)[spec.name]
+    exported = export_block(network.blocks[0], spec, batch_size=batch_size)
+    for precision in block_class(spec.kind).precisions:
+        if precision in precisions:
+            model = quantize_block(exported, precision, ranges, weight_bits=bits)
+            prefixed = onnx.compose.add_prefix(model, prefix="stage1.block1.token_mixer/")
+            yield PlannedRow(key, precision, model, prefixed.ByteSize())
+
+
+def _identity(space: SearchSpace, batch_size: int) -> onnx.ModelProto:
+    shape = [batch_size, space.num_channels, space.image_size, space.image_size]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x_in", "x_out")]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x_in"], ["x_out"])], "empty", ends[:1], ends[1:]
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _networks(
+    space: SearchSpace,
+    precisions: Sequence[str],
+    models: Mapping[tuple[str, str], onnx.ModelProto],
+    seed: int,
+    num_fit: int,
+    num_held_out: int,
+) -> Iterator[PlannedNetwork]:
+    """Extremes in uniform precisions to fit, then random architectures and policies with both roles in turn."""
+    rng = np.random.default_rng(seed)
+    candidates = CandidateSpace(space, precisions=precisions)
+    named = [space.smallest(), space.middle(), space.largest()]
+    chosen = [candidates.uniform(architecture, precision) for precision in precisions for architecture in named]
+    num_random = max(num_fit - len(chosen), 0) + num_held_out
+    for index, candidate in enumerate([*chosen, *(_random(candidates, rng) for _ in range(num_random))]):
+        place = index - len(chosen) + 1
+        judges = place >= 1 and place * num_held_out // num_random > (place - 1) * num_held_out // num_random
+        specs = space.blocks(candidate.architecture)
+        blocks = tuple((spec.cost_key, candidate.policy[spec.name]) for spec in specs)
+        parts = []
+        for pair in blocks:
+            part = onnx.ModelProto()
+            part.CopyFrom(models[pair])
+            parts.append(part)
+        yield PlannedNetwork(blocks, "held-out" if judges else "fit", chain(parts, specs))
+
+
+def _random(candidates: CandidateSpace, rng: np.random.Generator) -> Candidate:
+    """Genes at random; the policy sometimes replaced by a uniform one."""
+    genes = {choice.name: choice.values[rng.integers(len(choice.values))] for choice in candidates.choices}
+    candidate, kind = candidates.candidate(genes), rng.random()
+    if kind >= SHARE_FP32 + SHARE_UNIFORM:
+        return candidate
+    precision = candidates.precisions[0 if kind < SHARE_FP32 else rng.integers(len(candidates.precisions))]
+    return candidates.uniform(candidate.architecture, precision)
