@@ -65,8 +65,9 @@ def transfer(
     replace_text(output / "transfer.csv", rows.to_csv(index=False, float_format="%.6g"))
     summary = summarise(rows)
     about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn", "pandas"))}
-    about |= {"draws": draws, **seconds, "rows": summary.to_dict("records")}
-    replace_text(output / "transfer.json", json.dumps(about, indent=1) + "\n")
+    known = [row.dropna().to_dict() for _, row in summary.iterrows()]
+    about |= {"draws": draws, **seconds, "rows": known}
+    replace_text(output / "transfer.json", json.dumps(about, indent=1, allow_nan=False) + "\n")
     Console(width=140).print(summary.round(4).to_string(index=False))
 
 
