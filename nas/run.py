@@ -32,10 +32,10 @@ from nas.results import load_finetuned, load_results, load_verified, select, stu
 from nas.run_inputs import (
     find_architecture,
     find_executor,
-    fitting_profile,
     load_inputs,
     load_quietly,
     make_profile,
+    profile_inputs,
     train_options,
 )
 from nas.search.objectives import parse_constraint
@@ -112,7 +112,7 @@ class Run:
     def profile(self) -> HardwareProfile:
         """The target's profile: that of the run, else measured here, or copied from the one that is named."""
         path = self.folder / "profile.json"
-        inputs = self._profile_inputs()
+        inputs = profile_inputs(self.config, self.space)
         self.stages.check("profile", inputs)
         if not self.stages.is_done("profile"):
             with self._stage("profile", inputs) as progress:
@@ -321,18 +321,6 @@ class Run:
         options = self.train_options.to_json()
         recipe = {f"training.{name}": str(v) for name, v in options.items() if name not in WITHOUT_INFLUENCE}
         return self._common_inputs() | recipe
-
-    def _profile_inputs(self) -> dict[str, str]:
-        config = self.config
-        inputs = {"search space": f"{self.space.name} {self.space.fingerprint}"}
-        if config.hardware != "local":
-            return inputs | {"hardware": f"{config.hardware} {fitting_profile(config, self.space).fingerprint[:16]}"}
-        return inputs | {
-            "hardware": f"local ({describe_device().processor})",
-            "runtime": f"{self.runtime.name} {self.runtime.version}",
-            "threads": str(config.threads),
-            "batch": str(config.batch),
-        }
 
     def _search_inputs(self, profile: HardwareProfile) -> dict[str, str]:
         config = self.config

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile, find_profile
-from hardware_profiles.runtimes import Runtime
+from hardware_profiles.runtimes import Runtime, get_runtime
 from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
 from nas.processes import num_processes
-from nas.profiling import profile_device
+from nas.profiling import NUM_SAMPLES, profile_device, transfer_profile
 from nas.progress import Progress, rich_progress
 from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.training import TrainOptions
@@ -93,8 +94,39 @@ def fitting_profile(config: RunConfig, space: SearchSpace) -> HardwareProfile:
     return profile
 
 
+def profile_inputs(config: RunConfig, space: SearchSpace) -> dict[str, str]:
+    """What the profile is made from, by name."""
+    inputs = {"search space": f"{space.name} {space.fingerprint}"}
+    if config.hardware != "local":
+        return inputs | {"hardware": f"{config.hardware} {fitting_profile(config, space).fingerprint[:16]}"}
+    if config.transfer_from:
+        sources = " ".join(f"{source.name} {source.fingerprint[:16]}" for source in _sources(config, space))
+        inputs |= {"transferred from": sources, "samples": str(config.samples or NUM_SAMPLES)}
+    runtime = get_runtime(config.runtime, num_threads=config.threads)
+    return inputs | {
+        "hardware": f"local ({describe_device().processor})",
+        "runtime": f"{runtime.name} {runtime.version}",
+        "threads": str(config.threads),
+        "batch": str(config.batch),
+    }
+
+
 def make_profile(config: RunConfig, space: SearchSpace, runtime: Runtime, progress: Progress) -> HardwareProfile:
     """The profile the options name, or this machine's, measured now."""
     if config.hardware != "local":
         return fitting_profile(config, space)
+    if config.transfer_from:
+        return transfer_profile(
+            space,
+            _sources(config, space),
+            runtime=runtime,
+            num_samples=config.samples or NUM_SAMPLES,
+            batch_size=config.batch,
+            budget_s=config.budget,
+            progress=progress,
+        )
     return profile_device(space, runtime=runtime, batch_size=config.batch, budget_s=config.budget, progress=progress)
+
+
+def _sources(config: RunConfig, space: SearchSpace) -> list[HardwareProfile]:
+    return [find_profile(name, space=space.name) for name in config.transfer_from]
