@@ -70,7 +70,9 @@ class LatencyTransfer(RegressorMixin, BaseEstimator):
         if self.num_sources == 1:  # nothing to leave out
             self.kinds_ = np.stack([np.append(start[:-1], np.log(noise)) for noise in (1e-2, 1e-3, 1e-4)])
         else:
-            self.kinds_ = np.stack([self._kind(X, target_ND[:, left_out], left_out, start) for left_out in sources])
+            self.kinds_ = np.stack(
+                [self._kind(X, target_ND[:, source], source, start) for source in range(self.num_sources)]
+            )
         return self
 
     def fit(self, X: np.ndarray, latency_ms: Sequence[float] | np.ndarray) -> "LatencyTransfer":

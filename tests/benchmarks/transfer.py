@@ -55,7 +55,7 @@ def transfer(
     sources_ms_ND = split.sources()
     pretrained = time.perf_counter()
     X = np.column_stack([sources_ms_ND, split.counts])
-    model = LatencyTransfer(sources_ms_ND.shape[1], split.count_groups)
+    model = LatencyTransfer(sources_ms_ND.shape[1], (split.counts.shape[1],))
     model.pretrain(X[split.train], split.trimmed_sources())
     seconds = {"source_models_s": pretrained - started, "pretrain_s": time.perf_counter() - pretrained}
     rows = pd.DataFrame(
@@ -80,15 +80,12 @@ class Split:
             raise ValueError("rows of the table must be in the order of arch_idx, none missing")
         self.table = table.iloc[: self.query[-1] + 1]
         self.learned, self.test = tuple(protocol["meta_train"]), tuple(protocol["meta_test"])
-        edges = [tuple(map(int, name.split("_")[1:])) for name in table if re.fullmatch(r"op_\d+_\d+", str(name))]
-        operation_NE = self.table[[f"op_{end}_{start}" for end, start in edges]].to_numpy()
-        used_NE = np.where(is_used(operation_NE, edges), operation_NE, 0)
+        edges = [name for name in table if re.fullmatch(r"op_\d+_\d+", str(name))]
+        operation_NE = self.table[edges].to_numpy()
         kinds = range(1, int(operation_NE.max()) + 1)
-        self.counts = np.column_stack([(o_NE == k).sum(axis=1) for o_NE in (operation_NE, used_NE) for k in kinds])
-        self.count_groups = (len(kinds), len(kinds))
-        one_hot = [o_NE == k for o_NE in (operation_NE, used_NE) for k in kinds]
-        self._structure = np.column_stack([*one_hot, self.counts]).astype(float)
-        self._groups = (len(edges) * len(kinds),) * 2 + self.count_groups
+        self.counts = np.column_stack([(operation_NE == kind).sum(axis=1) for kind in kinds]).astype(float)
+        self._structure = np.column_stack([*(operation_NE == kind for kind in kinds), self.counts])
+        self._groups = (len(edges) * len(kinds), len(kinds))
 
     def latency_ms(self, device: str) -> np.ndarray:
         return self.table[f"lat_ms__{device}"].to_numpy(dtype=float)
@@ -114,17 +111,6 @@ class Split:
         """Those of `rows` between the 10th and the 90th percentile of latency."""
         ordered = rows[np.argsort(self.latency_ms(device)[rows], kind="stable")]
         return ordered[int(len(rows) * 0.1) : int(len(rows) * 0.9)]
-
-
-def is_used(operation_NE: np.ndarray, edges: list[tuple[int, ...]]) -> np.ndarray:
-    """Whether the output of a cell depends on each edge; compilers that drop dead code don't run the others."""
-    last = max(end for end, _ in edges)
-    reaches = {node: np.full(len(operation_NE), node == last) for node in range(last + 1)}
-    for end in range(last, 0, -1):
-        for column, (head, tail) in enumerate(edges):
-            if head == end:
-                reaches[tail] = reaches[tail] | (reaches[end] & (operation_NE[:, column] != 0))
-    return np.column_stack([reaches[end] for end, _ in edges])
 
 
 def measure(

@@ -37,8 +37,11 @@ def test_whole_networks_are_measured_and_all_rows_predicted(tiny_profile: Hardwa
     assert np.median(predicted / [network.latency_ms for network in tiny_profile.networks]) == pytest.approx(1, abs=0.5)
 
 
-def test_a_budget_too_short_for_the_networks_is_refused(tiny_profile: HardwareProfile) -> None:
+def test_a_budget_too_short_for_the_networks_is_refused(
+    tiny_profile: HardwareProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runtime = Scripted()
+    monkeypatch.setattr("nas.profiling.transferred.find_weight_bits", lambda runtime: 8)  # Scripted computes nothing
     with pytest.raises(UserError, match="of 20 networks were measured; give a larger --budget"):
         transfer_profile(tiny(), [tiny_profile], runtime=runtime, budget_s=0.2, clock=runtime)
 
