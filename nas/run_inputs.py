@@ -13,7 +13,7 @@ from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
 from nas.processes import num_processes
-from nas.profiling import NUM_SAMPLES, profile_device, transfer_profile
+from nas.profiling import NUM_SAMPLES, check_sources, profile_device, transfer_profile
 from nas.progress import Progress, rich_progress
 from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.training import TrainOptions
@@ -129,4 +129,6 @@ def make_profile(config: RunConfig, space: SearchSpace, runtime: Runtime, progre
 
 
 def _sources(config: RunConfig, space: SearchSpace) -> list[HardwareProfile]:
-    return [find_profile(name, space=space.name) for name in config.transfer_from]
+    sources = [find_profile(name, space=space.name) for name in config.transfer_from]
+    check_sources(sources, space, config.batch)
+    return sources

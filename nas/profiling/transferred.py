@@ -55,7 +55,7 @@ def transfer_profile(
     """
     if not MIN_NETWORKS <= num_samples - _ALWAYS <= NUM_CANDIDATES - _ALWAYS:
         raise UserError(f"samples {num_samples} must be {MIN_NETWORKS + _ALWAYS} to {NUM_CANDIDATES}; 20 are usual")
-    _check(sources, space, batch_size)
+    check_sources(sources, space, batch_size)
     report = progress or no_progress
     plan = plan_profile(
         space,
@@ -121,7 +121,8 @@ def _assembled(
     )
 
 
-def _check(sources: Sequence[HardwareProfile], space: SearchSpace, batch_size: int) -> None:
+def check_sources(sources: Sequence[HardwareProfile], space: SearchSpace, batch_size: int) -> None:
+    """UserError unless the sources are of this space and batch size."""
     for source in sources:
         if (source.space, source.space_fingerprint) != (space.name, space.fingerprint):
             raise UserError(
