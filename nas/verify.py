@@ -231,10 +231,10 @@ def run_classes(session: Session, split: Split, data: ImageData, batch_size: int
     found = []
     for images_BCHW in split.images_BCHW.split(batch_size * 64):
         x_BCHW = normalize(images_BCHW, data).contiguous()
-        for part_BCHW in x_BCHW.split(batch_size):
-            filled = torch.cat([part_BCHW, part_BCHW[-1:].expand(batch_size - len(part_BCHW), -1, -1, -1)])
-            logits_BC = session.run({INPUT: filled.numpy()})[0]
-            found.append(logits_BC[: len(part_BCHW)].argmax(axis=1))
+        padding = x_BCHW[-1:].expand(-len(x_BCHW) % batch_size, -1, -1, -1)
+        parts = torch.cat([x_BCHW, padding]).split(batch_size)
+        logits_BC = np.concatenate([outputs[0] for outputs in session.run_all([{INPUT: p.numpy()} for p in parts])])
+        found.append(logits_BC[: len(x_BCHW)].argmax(axis=1))
     return np.concatenate(found)
 
 

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -61,16 +61,25 @@ class BrowserSession(Session):
         weakref.finalize(self, page.release, key)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        described, data = self._describe(inputs)
+        return self.run_all([inputs])[0]
+
+    def run_all(self, batches: Sequence[Mapping[str, np.ndarray]]) -> list[list[np.ndarray]]:
+        described = [self._describe(inputs) for inputs in batches]
         try:
-            answer, values = self._page.call("run", data, session=self._key, arrays=described)
+            answer, values = self._page.call(
+                "run", b"".join(data for _, data in described), session=self._key, batches=[a for a, _ in described]
+            )
         except PageError as error:
             raise ProfileError(f"the model can't run on these inputs: {error}") from error
-        outputs, offset = [], 0
-        for array in answer["arrays"]:
-            outputs.append(np.frombuffer(values, array["type"], int(np.prod(array["dims"])), offset))
-            offset += outputs[-1].nbytes
-        return [output.reshape(array["dims"]).copy() for output, array in zip(outputs, answer["arrays"], strict=True)]
+        found, offset = [], 0
+        for arrays in answer["batches"]:
+            outputs = []
+            for array in arrays:
+                output = np.frombuffer(values, array["type"], int(np.prod(array["dims"])), offset)
+                outputs.append(output.reshape(array["dims"]).copy())
+                offset += output.nbytes
+            found.append(outputs)
+        return found
 
     def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
         feed = self._feed(inputs)

@@ -1,7 +1,7 @@
 """The interface of a runtime."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,10 @@ class Session(ABC):
         Raises:
             ProfileError: names, shapes or types aren't those of the model's inputs.
         """
+
+    def run_all(self, batches: Sequence[Mapping[str, np.ndarray]]) -> list[list[np.ndarray]]:
+        """`run` for each of the batches; a runtime on the other side of a wire sends them together."""
+        return [self.run(inputs) for inputs in batches]
 
     @abstractmethod
     def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:

@@ -103,6 +103,13 @@ class RuntimeContract(ABC):
         np.testing.assert_allclose(y, self.x + 1, rtol=1e-6)
         np.testing.assert_allclose(z, self.x - 1, rtol=1e-6)
 
+    def test_batches_together_give_what_each_alone_gives(self) -> None:
+        session = self.make().load(TWO_INPUTS)
+        batches = [{"x0": self.x + step, "x1": step * self.x} for step in range(3)]
+        for together, inputs in zip(session.run_all(batches), batches, strict=True):
+            for found, alone in zip(together, session.run(inputs), strict=True):
+                np.testing.assert_array_equal(found, alone)
+
     def test_every_declared_precision_runs_close_to_fp32(self) -> None:
         runtime = self.make()
         for precision in runtime.precisions:
