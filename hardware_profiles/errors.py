@@ -14,3 +14,8 @@ def unknown_name(kind: str, value: str, available: Iterable[str]) -> str:
     message = f"unknown {kind} {value!r}; available: {', '.join(names) or 'none'}"
     close = get_close_matches(value, names, n=1)
     return f"{message}. Did you mean {close[0]}?" if close else message
+
+
+def one_line(error: Exception) -> str:
+    """A library's message without its line breaks."""
+    return " ".join(str(error).split())

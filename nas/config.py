@@ -24,8 +24,9 @@ CALIBRATIONS = ("min-max", "percentile", "entropy")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
 _COUNTS |= {"max_models": 1, "finetune_epochs": 0, "patience": 1, "workers": 1}
-_TEXTS = ("space", "data", "hardware", "runtime", "searcher", "architecture", "calibration", "study", "ray_address")
-_OPTIONAL = ("epochs", "architecture", "num_validation", "num_images", "study", "ray_address", "patience")
+_TEXTS = ("space", "data", "hardware", "runtime", "device", "searcher", "architecture", "calibration", "study")
+_TEXTS += ("ray_address",)
+_OPTIONAL = ("epochs", "device", "architecture", "num_validation", "num_images", "study", "ray_address", "patience")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class RunConfig:
     hardware: str = "local"
     """`local` measures this machine; else a shipped profile by name, or a profile's file."""
     runtime: str = "onnxruntime"
+    device: str | None = None
+    """What of the target runs the models, as its runtime calls it, such as CUDA; None is the processor."""
     threads: int = 1
     """Threads one run of a model may use on the target."""
     batch: int = 1

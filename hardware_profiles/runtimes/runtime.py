@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hardware_profiles.errors import ProfileError
 from hardware_profiles.measure import Sampler, timed
 
 
@@ -36,7 +37,11 @@ class Session(ABC):
 
 
 class Runtime(ABC):
-    """Loads ONNX models on this device; final classes take `num_threads` only."""
+    """Loads ONNX models on this machine; final classes take `num_threads` and `device` only.
+
+    Raises:
+        ProfileError: on construction, when it has no such device or `num_threads` is below one.
+    """
 
     name: str
     """The name in `RUNTIMES`, or whatever identifies it in a profile."""
@@ -46,9 +51,12 @@ class Runtime(ABC):
     """Names of the precisions a block may have here."""
     num_threads: int
     """Threads one run may use."""
+    device: str
+    """What of this machine runs the models, as the runtime calls it: CPU, CUDA, GPU.0, ..."""
 
     @abstractmethod
-    def __init__(self, *, num_threads: int = 1) -> None: ...
+    def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
+        """`device` in any case of letters; the processor when it is empty."""
 
     @abstractmethod
     def load(self, model: bytes | str | Path) -> Session:
@@ -57,3 +65,10 @@ class Runtime(ABC):
         Raises:
             ProfileError: the file is missing, or the runtime refuses the model.
         """
+
+
+def check_threads(num_threads: int) -> int:
+    """`num_threads`; ProfileError when it is below one."""
+    if num_threads < 1:
+        raise ProfileError(f"num_threads={num_threads} must be at least 1; give the threads one run may use")
+    return num_threads

@@ -78,7 +78,7 @@ class RuntimeContract(ABC):
     """Tests that call nothing but the interface."""
 
     @abstractmethod
-    def make(self, *, num_threads: int = 1) -> Runtime:
+    def make(self, *, num_threads: int = 1, device: str = "") -> Runtime:
         """The runtime under test."""
 
     x = np.random.default_rng(0).uniform(-2, 2, (1, 8)).astype(np.float32)
@@ -88,6 +88,7 @@ class RuntimeContract(ABC):
         assert runtime.name
         assert runtime.version
         assert runtime.num_threads == 2
+        assert runtime.device
         assert "fp32" in runtime.precisions
         assert set(runtime.precisions) <= set(MODELS)
 
@@ -167,3 +168,12 @@ class RuntimeContract(ABC):
     def test_a_runtime_without_threads_is_refused(self) -> None:
         with pytest.raises(ProfileError, match="num_threads=0"):
             self.make(num_threads=0)
+
+    def test_its_device_can_be_given_by_name(self) -> None:
+        device = self.make().device
+        assert self.make(device=device).device == self.make(device=device.lower()).device == device
+
+    def test_an_unknown_device_is_refused_in_one_line_with_what_there_is(self) -> None:
+        with pytest.raises(ProfileError, match=f"'abacus'; available: .*{self.make().device}") as caught:
+            self.make(device="abacus")
+        assert "\n" not in str(caught.value)

@@ -1,16 +1,54 @@
 """The shipped runtimes keep the contract, and runtimes are found by name."""
 
+import sys
+
+import numpy as np
+import onnxruntime as ort
+import openvino
 import pytest
 
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.runtimes import RUNTIMES, Runtime, get_runtime
-from hardware_profiles.runtimes.onnxruntime_cpu import OnnxRuntime
-from tests.hardware_profiles.runtime_contract import RuntimeContract
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
+from hardware_profiles.runtimes.openvino import OpenVinoRuntime
+from tests.hardware_profiles.runtime_contract import MODELS, RuntimeContract
 
 
 class TestOnnxRuntime(RuntimeContract):
-    def make(self, *, num_threads: int = 1) -> Runtime:
-        return OnnxRuntime(num_threads=num_threads)
+    def make(self, *, num_threads: int = 1, device: str = "") -> Runtime:
+        return OnnxRuntime(num_threads=num_threads, device=device)
+
+
+class TestOpenVinoRuntime(RuntimeContract):
+    def make(self, *, num_threads: int = 1, device: str = "") -> Runtime:
+        return OpenVinoRuntime(num_threads=num_threads, device=device)
+
+    def test_the_compiled_graph_of_static_int8_multiplies_integers(self) -> None:
+        core = openvino.Core()
+        graph = core.compile_model(core.read_model(MODELS["int8"]), "CPU").get_runtime_model()
+        executed = [{key: value.astype(str) for key, value in node.get_rt_info().items()} for node in graph.get_ops()]
+        products = [node for node in executed if node["layerType"] in ("FullyConnected", "MatMul")]
+        assert [node["runtimePrecision"] for node in products] in (["i8"], ["u8"])
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("name", ["CUDA", "cuda", "CUDAExecutionProvider"])
+def test_any_installed_execution_provider_is_a_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    runtime = OnnxRuntime(device=name)
+    assert runtime.device == "CUDA"
+    with pytest.raises(ProfileError, match="can't start CUDAExecutionProvider here; install what it needs"):
+        runtime.load(MODELS["fp32"])  # the installed ONNX Runtime hasn't it after all, and would run without
+
+
+def test_another_provider_leaves_to_the_processor_what_it_cannot_execute() -> None:
+    others = [name for name in ort.get_available_providers() if name != "CPUExecutionProvider"]
+    if not others:
+        pytest.skip("ONNX Runtime was built with the CPU provider alone")
+    x = {"x0": RuntimeContract.x}
+    session = OnnxRuntime(device=others[0]).load(MODELS["int8"])
+    np.testing.assert_array_equal(session.run(x), OnnxRuntime().load(MODELS["int8"]).run(x))
+    session.runner(x)()
 
 
 @pytest.mark.parametrize("name", RUNTIMES)
@@ -21,13 +59,20 @@ def test_a_registered_runtime_is_found_by_its_own_name(name: str) -> None:
 
 
 def test_a_dotted_path_needs_no_registration() -> None:
-    assert isinstance(get_runtime("hardware_profiles.runtimes.onnxruntime_cpu:OnnxRuntime"), OnnxRuntime)
+    assert isinstance(get_runtime("hardware_profiles.runtimes.onnx_runtime:OnnxRuntime"), OnnxRuntime)
+
+
+def test_a_runtime_that_is_not_installed_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "hardware_profiles.runtimes.openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ProfileError, match="runtime 'openvino' can't be imported .*; pip install 'hybridnas"):
+        get_runtime("openvino")
 
 
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("onnxruntme", r"unknown runtime 'onnxruntme'; available: onnxruntime\. Did you mean onnxruntime\?"),
+        ("onnxruntme", r"unknown runtime 'onnxruntme'; available: .*\. Did you mean onnxruntime\?"),
         ("no_such_package:Runtime", "No module named"),
         ("hardware_profiles.runtimes:Missing", "no attribute 'Missing'"),
         ("hardware_profiles.errors:ProfileError", "isn't a Runtime"),

@@ -33,8 +33,8 @@ class NumpyRuntime(Runtime):
     precisions = ("fp32", "int8", "int8-dynamic")
     limit = 2**31 - 1
 
-    def __init__(self, *, num_threads: int = 1) -> None:
-        self.num_threads = num_threads
+    def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
+        self.num_threads, self.device = num_threads, device or "CPU"
 
     def load(self, model: bytes | str | Path) -> Session:
         assert isinstance(model, bytes)

@@ -33,11 +33,12 @@ def test_weights_have_as_many_bits_as_are_computed_exactly(runtime: type[Runtime
     assert find_weight_bits(runtime()) == bits
 
 
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_shipped_runtimes_are_exact_here_with_8_or_7_bits(name: str) -> None:
+    assert find_weight_bits(get_runtime(name)) in (7, 8)
+
+
 def test_a_runtime_that_is_never_exact_is_refused_in_one_line() -> None:
     with pytest.raises(UserError, match="runtime 'numpy' 1 computes int8 wrongly here.*take int8 out") as caught:
         find_weight_bits(BrokenRuntime())
     assert "\n" not in str(caught.value)
-
-
-def test_onnx_runtime_is_exact_on_this_processor_with_some_form() -> None:
-    assert find_weight_bits(get_runtime("onnxruntime")) in (7, 8)

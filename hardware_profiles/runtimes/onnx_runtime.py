@@ -1,4 +1,4 @@
-"""ONNX Runtime on the processor."""
+"""ONNX Runtime, on the processor or by any other execution provider that is installed."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from hardware_profiles.errors import ProfileError
-from hardware_profiles.runtimes.runtime import Runtime, Session
+from hardware_profiles.errors import ProfileError, one_line, unknown_name
+from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
 
 _ORT_ERRORS = (
     ort_errors.EPFail,
@@ -25,18 +25,28 @@ _ORT_ERRORS = (
 """ONNX Runtime's exceptions have no common base class below Exception."""
 
 
+_SUFFIX = "ExecutionProvider"
+
+
 class OnnxRuntime(Runtime):
-    """ONNX Runtime's default CPU provider with all graph optimisations."""
+    """ONNX Runtime with all graph optimisations; a device is an execution provider, such as CPU, CUDA or TensorRT.
+
+    What another provider can't execute runs on the processor.
+    """
 
     name = "onnxruntime"
     version = ort.__version__
     precisions = ("fp32", "int8", "int8-dynamic", "w8", "w4")
-    """Not fp16 and bf16: this provider casts fp16 to fp32 and refuses bf16."""
+    """Not fp16 and bf16: the CPU provider casts fp16 to fp32 and refuses bf16."""
 
-    def __init__(self, *, num_threads: int = 1) -> None:
-        if num_threads < 1:
-            raise ProfileError(f"num_threads={num_threads} must be at least 1; give the threads one run may use")
-        self.num_threads = num_threads
+    def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
+        self.num_threads = check_threads(num_threads)
+        available = {name.removesuffix(_SUFFIX).lower(): name for name in ort.get_available_providers()}
+        self._provider = available.get(device.lower().removesuffix(_SUFFIX.lower()) or "cpu")
+        if self._provider is None:
+            names = [name.removesuffix(_SUFFIX) for name in available.values()]
+            raise ProfileError(unknown_name("execution provider", device, names))
+        self.device = self._provider.removesuffix(_SUFFIX)
 
     def load(self, model: bytes | str | Path) -> Session:
         if not isinstance(model, bytes) and not Path(model).is_file():
@@ -47,11 +57,18 @@ class OnnxRuntime(Runtime):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only; warnings about unused initialisers would break the progress bar
         source = model if isinstance(model, bytes) else str(model)
+        providers = list(dict.fromkeys([self._provider, f"CPU{_SUFFIX}"]))
         try:
-            return OnnxSession(ort.InferenceSession(source, options, providers=["CPUExecutionProvider"]))
+            inference = ort.InferenceSession(source, options, providers=providers)
         except _ORT_ERRORS as error:
             what = "the model" if isinstance(model, bytes) else f"model file {str(model)!r}"
-            raise ProfileError(f"ONNX Runtime {self.version} refuses {what}: {_one_line(error)}") from error
+            raise ProfileError(f"ONNX Runtime {self.version} refuses {what}: {one_line(error)}") from error
+        if self._provider not in inference.get_providers():  # it falls back without an error
+            raise ProfileError(
+                f"ONNX Runtime {self.version} can't start {self._provider} here; install what it needs, or leave "
+                "--device away to run on the processor"
+            )
+        return OnnxSession(inference)
 
 
 class OnnxSession(Session):
@@ -67,7 +84,7 @@ class OnnxSession(Session):
         try:
             return list(self._inference.run(self._output_names, dict(inputs)))
         except _ORT_ERRORS as error:
-            raise ProfileError(f"the model can't run on these inputs: {_one_line(error)}") from error
+            raise ProfileError(f"the model can't run on these inputs: {one_line(error)}") from error
 
     def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
         # Bound inputs and outputs: 2.6 us a call for an empty model, against 5.0 us for `run` with a ready feed
@@ -89,7 +106,3 @@ class OnnxSession(Session):
     def _check_names(self, inputs: Mapping[str, np.ndarray]) -> None:
         if set(inputs) != set(self._input_names):
             raise ProfileError(f"inputs {sorted(inputs)} don't fit; the model takes {sorted(self._input_names)}")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
