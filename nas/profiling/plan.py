@@ -41,6 +41,11 @@ class PlannedNetwork(NamedTuple):
     role: Literal["fit", "held-out"]
     model: onnx.ModelProto
 
+    @property
+    def precisions(self) -> list[str]:
+        """Those that its blocks have."""
+        return sorted({precision for _, precision in self.blocks})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfilePlan:
@@ -111,6 +116,12 @@ def plan_profile(
         features_RF=features_RF[order],
         networks=tuple(_networks(space, known, models, seed, num_fit, num_held_out)),
     )
+
+
+def model_input(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a planned model's input."""
+    value = model.graph.input[0]
+    return value.name, tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
 
 
 def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
