@@ -15,8 +15,6 @@ TOLERANCE = 0.02
 class Probe(NamedTuple):
     """A model in int8 with one input of ones, and what it gives when nothing saturates."""
 
-    bits: int
-    """Of its weights."""
     source: bytes | Path
     input: tuple[str, tuple[int, ...]]
     """Name and shape."""
@@ -24,7 +22,7 @@ class Probe(NamedTuple):
 
 
 def exact_weight_bits(runtime: Runtime, probes: Iterable[tuple[int, Iterable[Probe]]]) -> int | None:
-    """The first number of bits whose probes the runtime all computes exactly; None when there is none."""
+    """The first number of bits of weights whose probes the runtime all computes exactly; None when there is none."""
     for bits, of_these_bits in probes:
         if all(_is_exact(runtime, probe) for probe in of_these_bits):
             return bits

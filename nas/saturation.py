@@ -53,7 +53,7 @@ def make_probes(precisions: Sequence[str], bits: int) -> Iterator[Probe]:
                 expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=bits)(x)
             model = quantize_block(export_block(module, spec), precision, ranges[spec.name], weight_bits=bits)
             source, name = model.SerializeToString(), model.graph.input[0].name
-            yield Probe(bits, source, (name, tuple(x.shape)), expected.numpy())
+            yield Probe(source, (name, tuple(x.shape)), expected.numpy())
 
 
 def _layers() -> Iterator[tuple[BlockSpec, nn.Module]]:
