@@ -28,10 +28,10 @@ from search_spaces.space import Choice, GeneValue
 MAX_PROGRAMS = 10_000
 """Values of the coupling genes of which each gets a program."""
 
-QUANTITIES = ("entropy", "macs", "params", "layers", "log_width", "latency_ms", "blocks")
-"""What every block adds to; `latency_ms` is its fp32 row in the profile."""
+QUANTITIES = ("entropy", "macs", "params", "layers", "log_width", "latency_ms", "corrected_ms")
+"""What every block adds to; the last are its fp32 row in the profile, and what that adds to a prediction."""
 
-ENTROPY, MACS, PARAMS, LAYERS, LOG_WIDTH, LATENCY, BLOCKS = range(len(QUANTITIES))
+ENTROPY, MACS, PARAMS, LAYERS, LOG_WIDTH, LATENCY, CORRECTED = range(len(QUANTITIES))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +145,8 @@ def limit_rows(
     if budgets.latency_ms is None or predictor is None:
         yield rows
         return
-    form, bound = predictor.linear_form("fp32"), budgets.latency_ms
-    linear = (_row({LATENCY: form.per_ms, BLOCKS: form.per_block_ms}), bound - form.fixed_ms)
+    form, bound = predictor.linear_form(), budgets.latency_ms
+    linear = (_row({CORRECTED: 1.0}), bound - form.fixed_ms)
     if form.lowest_ratio == 0 and math.isinf(form.highest_ratio):
         yield [*rows, linear]
         return
@@ -268,9 +268,12 @@ def _blocks(space: SearchSpace, genotype: Mapping[str, GeneValue]) -> dict[str, 
 def _amounts(spec: BlockSpec, weight: float, predictor: LatencyPredictor | None) -> list[float]:
     """`QUANTITIES` of one block; layers and widths of those alone that count in the entropy."""
     cost, log = block_cost(spec), log_width(spec)
-    latency_ms = 0.0 if predictor is None else predictor.profile.latency_ms(spec.cost_key, "fp32")
+    latency_ms = corrected_ms = 0.0
+    if predictor is not None:
+        row = predictor.profile.row(spec.cost_key, "fp32")
+        latency_ms, corrected_ms = predictor.profile.rows[row].latency_ms, predictor.linear_form().rows_ms[row]
     stack = (num_layers(spec), log) if weight else (0, 0.0)
-    return [weight * log, cost.macs, cost.num_params, *stack, latency_ms, 1.0]
+    return [weight * log, cost.macs, cost.num_params, *stack, latency_ms, corrected_ms]
 
 
 def _row(coefficients: Mapping[int, float]) -> np.ndarray:

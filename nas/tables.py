@@ -164,12 +164,15 @@ def extremes_table(space: SearchSpace) -> Table:
 
 
 def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
-    """Shipped profiles."""
-    table = Table("hardware", "processor", "space", "runtime", "threads", "batch", "date", title="Shipped profiles")
+    """Shipped profiles, with how far their predictions were off on networks held out."""
+    headings = ("hardware", "processor", "space", "runtime", "threads", "batch", "mean error", "Kendall", "date")
+    table = Table(*headings, title="Shipped profiles")
     table.title_justify = "left"
     for p in profiles:
-        runtime = f"{p.runtime} {p.runtime_version}"
-        table.add_row(p.name, p.device.processor, p.space, runtime, str(p.num_threads), str(p.batch_size), p.date[:10])
+        runtime, accuracy = f"{p.runtime} {p.runtime_version}", p.held_out.get("all")
+        error, kendall = (f"{accuracy['mape_pct']:.1f}%", f"{accuracy['kendall']:.2f}") if accuracy else ("", "")
+        target = (runtime, str(p.num_threads), str(p.batch_size))
+        table.add_row(p.name, p.device.processor, p.space, *target, error, kendall, p.date[:10])
     return table
 
 

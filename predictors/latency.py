@@ -1,10 +1,11 @@
-"""The latency of a network: the sum of its blocks' measured rows, corrected by a few measured whole networks."""
+"""The latency of a network: the sum of its blocks' measured rows, corrected by some measured whole networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import BayesianRidge
 
 from hardware_profiles.profile import HardwareProfile
 
@@ -20,30 +21,27 @@ MIN_NETWORKS = 3
 MIN_NETWORKS_FOR_FEATURES = 10
 """Fewer than this can't show that anything but the scale differs."""
 
-NEEDED_GAIN = 0.95
-"""The ridge is used when it leaves at most this share of the scale's leave-one-out error: less is luck."""
-
-STRENGTHS = (1.0, 3.0, 10.0, 30.0)
-"""Ridge strengths tried, in networks: a standardised weight is halved when as many networks speak for it."""
-
 HUBER_SIGMAS = 1.345
 """Residuals beyond this many standard deviations count less; 95% efficient on normal noise (Huber, 1964)."""
+
+NUM_REWEIGHTINGS = 5
 
 
 class LatencyPredictor:
     """Predicts the latency in milliseconds of networks whose blocks are in a profile, in the style of scikit-learn.
 
     Before `fit` a prediction is the plain sum: one call of the runtime and each block's row net of the call. `fit`
-    learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a scale, and
-    where leave-one-out shows that it pays, a ridge on the number of blocks, the time and number of blocks of each
-    precision and the number of places where the precision changes. Both are robust to a few bad measurements.
+    learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a Bayesian
+    ridge (MacKay, 1992) on number and time of the blocks of each kind and of each precision, and on the number of
+    places where the precision changes. It is robust to a few bad measurements. The kind of a block is the first word
+    of its key.
     """
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
-        self._precisions = profile.precisions
         self._latency_ms_R = np.array([row.latency_ms for row in profile.rows])
         self._precision_R = np.array([profile.precisions.index(row.precision) for row in profile.rows])
+        self._features_RF = _row_features(profile)
         self._correction: _Correction | None = None
 
     @classmethod
@@ -94,142 +92,141 @@ class LatencyPredictor:
     def predict_with_std(self, networks: Sequence[BlockSequence]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted latency and its standard deviation, both in milliseconds and of shape (N,).
 
-        The deviation is the leave-one-out error of the fit, the same share of each prediction.
+        The deviation is that of the fit's residuals together with how little the fit knows of such a network.
 
         Raises:
             NotFittedError: nothing was fitted, so the error isn't known.
         """
         if self._correction is None:
             raise NotFittedError("the error of a plain sum is unknown; fit the predictor on measured networks first")
-        predicted_ms_N = self.predict(networks)
-        return predicted_ms_N, self._correction.relative_std * predicted_ms_N
+        rows_NB = self.encode(networks)
+        sum_ms_N = self._sum_ms(rows_NB)
+        return self.predict_encoded(rows_NB), sum_ms_N * self._correction.std(self._features(rows_NB, sum_ms_N))
 
     def predict_encoded(self, rows_NB: np.ndarray) -> np.ndarray:
         """What `predict` returns, for networks already encoded (by `encode`, or by the caller's own table of rows)."""
-        sum_ms_N = self._sum_ms(rows_NB)
-        if self._correction is None:
+        sum_ms_N, correction = self._sum_ms(rows_NB), self._correction
+        if correction is None:
             return sum_ms_N
-        return sum_ms_N * self._correction.ratio(self._features(rows_NB, sum_ms_N))
+        blocks_ms_N = np.append(self._corrected_ms(), 0.0)[rows_NB].sum(axis=1)
+        changes_ms_N = correction.slope_F[-1] * self._num_changes(rows_NB)
+        linear_ms_N = correction.base * self.profile.call_overhead_ms + blocks_ms_N + changes_ms_N
+        lowest, highest = correction.bounds
+        return np.clip(linear_ms_N, lowest * sum_ms_N, highest * sum_ms_N)
 
-    def linear_form(self, precision: str) -> "LinearLatency":
+    def linear_form(self) -> "LinearLatency":
         """What `predict` returns for networks whose blocks all have one precision, for programs that need it linear."""
         call_ms, correction = self.profile.call_overhead_ms, self._correction
         if correction is None:
-            return LinearLatency(call_ms=call_ms, fixed_ms=call_ms, per_block_ms=0.0, per_ms=1.0)
-        slope_F = correction.weights / correction.scale
-        ratio = correction.intercept - float(correction.mean @ slope_F)
-        column = 2 + 2 * self._precisions.index(precision)  # as `_features` has them
-        by_time, by_count = slope_F[column : column + 2] if len(self._precisions) > 1 else (0.0, 0.0)
+            return LinearLatency(call_ms=call_ms, fixed_ms=call_ms, rows_ms=self._latency_ms_R)
         lowest, highest = correction.bounds
         return LinearLatency(
             call_ms=call_ms,
-            fixed_ms=call_ms * ratio,
-            per_block_ms=float(slope_F[0] + by_count),
-            per_ms=float(ratio + by_time),
+            fixed_ms=correction.base * call_ms,
+            rows_ms=self._corrected_ms(),
             lowest_ratio=lowest,
             highest_ratio=highest,
         )
+
+    def _corrected_ms(self) -> np.ndarray:
+        """What each row adds to a prediction, in milliseconds."""
+        assert self._correction is not None
+        return self._correction.base * self._latency_ms_R + self._features_RF @ self._correction.slope_F[:-1]
 
     def _sum_ms(self, rows_NB: np.ndarray) -> np.ndarray:
         padded_ms = np.append(self._latency_ms_R, 0.0)  # PADDING is the last entry
         return self.profile.call_overhead_ms + padded_ms[rows_NB].sum(axis=1)
 
-    def _features(self, rows_NB: np.ndarray, sum_ms_N: np.ndarray) -> np.ndarray:
-        """What may change the ratio of measured to summed latency; times in units of the sum, shape (N, features)."""
-        padded_ms = np.append(self._latency_ms_R, 0.0)
+    def _num_changes(self, rows_NB: np.ndarray) -> np.ndarray:
         precision_NB = np.append(self._precision_R, -1)[rows_NB]
         present_NB = rows_NB != PADDING
-        changes_N = ((precision_NB[:, 1:] != precision_NB[:, :-1]) & present_NB[:, 1:] & present_NB[:, :-1]).sum(axis=1)
-        columns = [present_NB.sum(axis=1) / sum_ms_N, changes_N / sum_ms_N]
-        if len(self._precisions) > 1:
-            ms_NB = padded_ms[rows_NB]
-            for precision in range(len(self._precisions)):
-                mask_NB = precision_NB == precision
-                columns += [(ms_NB * mask_NB).sum(axis=1) / sum_ms_N, mask_NB.sum(axis=1) / sum_ms_N]
-        return np.stack(columns, axis=1)
+        return ((precision_NB[:, 1:] != precision_NB[:, :-1]) & present_NB[:, 1:] & present_NB[:, :-1]).sum(axis=1)
+
+    def _features(self, rows_NB: np.ndarray, sum_ms_N: np.ndarray) -> np.ndarray:
+        """What may change the ratio of measured to summed latency: shape (N, F + 1), in units of the sum."""
+        padded_RF = np.vstack([self._features_RF, np.zeros(self._features_RF.shape[1])])
+        sums_NF = np.zeros((len(rows_NB), padded_RF.shape[1]))
+        for rows_N in rows_NB.T:
+            sums_NF += padded_RF[rows_N]
+        return np.column_stack([sums_NF, self._num_changes(rows_NB)]) / sum_ms_N[:, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearLatency:
-    """Predicted latency of networks in one precision: fixed + blocks x per_block + (sum of blocks' rows) x per_ms.
+    """Predicted latency of networks in one precision: fixed + the sum of `rows_ms` over the blocks.
 
     Its ratio to the plain sum, the call included, is cut off at the two bounds.
     """
 
     call_ms: float
     fixed_ms: float
-    per_block_ms: float
-    per_ms: float
+    rows_ms: np.ndarray
+    """One for each of the profile's rows."""
     lowest_ratio: float = 0.0
     highest_ratio: float = np.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Correction:
-    """A fitted ratio of measured to summed latency."""
+    """A fitted ratio of measured to summed latency: base + features @ slope."""
 
-    mean: np.ndarray
-    scale: np.ndarray
-    weights: np.ndarray
-    intercept: float
+    base: float
+    slope_F: np.ndarray
+    center_F: np.ndarray
+    covariance_FF: np.ndarray
+    """Of the slopes, as far as they are unknown."""
+    noise: float
+    """Variance of the ratio of a network around its prediction."""
     bounds: tuple[float, float]
     """Ratios outside, reached only by extrapolation, are cut off."""
-    relative_std: float
 
-    def ratio(self, features_NF: np.ndarray) -> np.ndarray:
-        standard_NF = (features_NF - self.mean) / self.scale
-        return np.clip(self.intercept + standard_NF @ self.weights, *self.bounds)
+    def std(self, features_NF: np.ndarray) -> np.ndarray:
+        """Standard deviation of each network's ratio."""
+        centered_NF = features_NF - self.center_F
+        return np.sqrt(self.noise + np.einsum("nf,fg,ng->n", centered_NF, self.covariance_FF, centered_NF))
+
+
+def _row_features(profile: HardwareProfile) -> np.ndarray:
+    """What each row adds to a network's features: one and its time, for all, for its kind and for its precision."""
+    kinds = sorted({row.key.partition(" ")[0] for row in profile.rows})
+    of_kind_RK = np.array([[row.key.partition(" ")[0] == kind for kind in kinds] for row in profile.rows], float)
+    of_precision_RP = np.array([[row.precision == p for p in profile.precisions] for row in profile.rows], float)
+    groups_RG = np.hstack([np.ones((len(profile.rows), 1)), of_kind_RK, of_precision_RP])
+    latency_ms_R = np.array([row.latency_ms for row in profile.rows])
+    return np.hstack([groups_RG, groups_RG[:, 1:] * latency_ms_R[:, None]])
 
 
 def _fit_correction(features_NF: np.ndarray, ratio_N: np.ndarray) -> _Correction:
-    """Choose between the scale alone and ridges of several strengths by leave-one-out error."""
-    mean_F, scale_F = features_NF.mean(axis=0), features_NF.std(axis=0)
-    informative_F = scale_F > 1e-9 * np.abs(mean_F)
-    scale_F = np.where(informative_F, scale_F, 1.0)
-    standard_NF = np.where(informative_F, (features_NF - mean_F) / scale_F, 0.0)
-    best_strength = np.inf
-    best_error_N = _leave_one_out(standard_NF, ratio_N, np.inf)
-    best_error = NEEDED_GAIN * np.abs(best_error_N).mean()
-    if len(ratio_N) >= MIN_NETWORKS_FOR_FEATURES:
-        for strength in STRENGTHS:
-            error_N = _leave_one_out(standard_NF, ratio_N, strength)
-            if np.abs(error_N).mean() < best_error:
-                best_strength, best_error_N, best_error = strength, error_N, np.abs(error_N).mean()
-    intercept, weights_F = _robust_ridge(standard_NF, ratio_N, best_strength)
+    """A robust Bayesian ridge; of fewer than `MIN_NETWORKS_FOR_FEATURES` networks the scale alone."""
+    center_F, scale_F = features_NF.mean(axis=0), features_NF.std(axis=0)
+    told_F = scale_F > 1e-9 * np.abs(center_F)
+    if len(ratio_N) < MIN_NETWORKS_FOR_FEATURES:
+        told_F[:] = False
+    slope_F, covariance_FF = np.zeros(len(center_F)), np.zeros((len(center_F), len(center_F)))
+    level, noise = float(np.median(ratio_N)), float(np.var(ratio_N, ddof=1))
+    if told_F.any():
+        standard_NT = ((features_NF - center_F) / scale_F.clip(1e-300))[:, told_F]
+        ridge = _robust_ridge(standard_NT, ratio_N)
+        slope_F[told_F] = ridge.coef_ / scale_F[told_F]
+        covariance_FF[np.ix_(told_F, told_F)] = ridge.sigma_ / np.outer(scale_F[told_F], scale_F[told_F])
+        level, noise = float(ridge.intercept_), 1 / float(ridge.alpha_)
     lowest, highest = float(ratio_N.min()), float(ratio_N.max())
     return _Correction(
-        mean=mean_F,
-        scale=scale_F,
-        weights=np.where(informative_F, weights_F, 0.0),
-        intercept=intercept,
+        base=level - float(center_F @ slope_F),
+        slope_F=slope_F,
+        center_F=center_F,
+        covariance_FF=covariance_FF,
+        noise=noise,
         bounds=(max(lowest / 2, 2 * lowest - highest), 2 * highest - lowest),
-        relative_std=float(np.sqrt(np.mean(best_error_N**2)) / np.median(ratio_N)),
     )
 
 
-def _leave_one_out(standard_NF: np.ndarray, ratio_N: np.ndarray, strength: float) -> np.ndarray:
-    """Error of each network's ratio when all others are fitted."""
-    errors = []
-    for index in range(len(ratio_N)):
-        others = np.arange(len(ratio_N)) != index
-        intercept, weights_F = _robust_ridge(standard_NF[others], ratio_N[others], strength)
-        errors.append(intercept + standard_NF[index] @ weights_F - ratio_N[index])
-    return np.array(errors)
-
-
-def _robust_ridge(standard_NF: np.ndarray, ratio_N: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
-    """Intercept and weights of a ridge with Huber's loss, by iterated reweighting; `strength` inf fits no weights."""
-    num_features = standard_NF.shape[1] if np.isfinite(strength) else 0
-    design_NF = np.column_stack([np.ones(len(ratio_N)), standard_NF[:, :num_features]])
-    penalty_FF = np.diag([0.0] + [strength] * num_features)
-    importance_N = np.ones(len(ratio_N))
-    solution_F = np.zeros(1 + num_features)
-    for _ in range(10):
-        weighted_NF = importance_N[:, None] * design_NF
-        solution_F = np.linalg.solve(design_NF.T @ weighted_NF + penalty_FF, weighted_NF.T @ ratio_N)
-        residual_N = np.abs(ratio_N - design_NF @ solution_F)
+def _robust_ridge(standard_NF: np.ndarray, ratio_N: np.ndarray) -> BayesianRidge:
+    """A Bayesian ridge with Huber's loss, by iterated reweighting."""
+    importance_N, ridge = np.ones(len(ratio_N)), BayesianRidge()
+    for _ in range(NUM_REWEIGHTINGS):
+        ridge.fit(standard_NF, ratio_N, sample_weight=importance_N)
+        residual_N = np.abs(ratio_N - ridge.predict(standard_NF))
         limit = HUBER_SIGMAS * 1.4826 * np.median(residual_N) + 1e-12
         importance_N = limit / np.maximum(residual_N, limit)
-    weights_F = np.zeros(standard_NF.shape[1])
-    weights_F[:num_features] = solution_F[1:]
-    return float(solution_F[0]), weights_F
+    return ridge

@@ -77,13 +77,14 @@ def test_no_architecture_within_the_budgets_has_more_entropy(name: str, limited:
 @pytest.mark.parametrize("name", SPACES)
 def test_predictions_that_are_cut_off_are_cut_off_in_the_program(name: str) -> None:
     """The linear form, with its bounds, is what the predictor gives for every network in one precision."""
-    space, form = SPACES[name], predictor(name).linear_form("fp32")
+    space, form = SPACES[name], predictor(name).linear_form()
     rng = np.random.default_rng(2)
     cut = {"low": 0, "high": 0}
     for _ in range(200):
         network = blocks(space, space.sample(rng))
-        rows_ms = sum(predictor(name).profile.latency_ms(*block) for block in network)
-        linear_ms = form.fixed_ms + len(network) * form.per_block_ms + rows_ms * form.per_ms
+        profile = predictor(name).profile
+        rows_ms = sum(profile.latency_ms(*block) for block in network)
+        linear_ms = form.fixed_ms + sum(form.rows_ms[profile.row(*block)] for block in network)
         low_ms, high_ms = (ratio * (form.call_ms + rows_ms) for ratio in (form.lowest_ratio, form.highest_ratio))
         cut["low"] += bool(linear_ms < low_ms)
         cut["high"] += bool(linear_ms > high_ms)
