@@ -39,7 +39,7 @@ class HardwareProfile:
     runtime: str
     runtime_version: str
     runtime_device: str = ""
-    """What the runtime was told to run on, in its own words; empty for its default."""
+    """What of the device runs the models, as the runtime calls it, such as CUDA; empty where there is no choice."""
     num_threads: int
     batch_size: int
     date: str

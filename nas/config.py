@@ -24,8 +24,18 @@ CALIBRATIONS = ("min-max", "percentile", "entropy")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
 _COUNTS |= {"max_models": 1, "finetune_epochs": 0, "patience": 1, "workers": 1}
-_TEXTS = ("space", "data", "hardware", "runtime", "device", "searcher", "architecture", "calibration", "study")
-_TEXTS += ("ray_address",)
+_TEXTS = (
+    "space",
+    "data",
+    "hardware",
+    "runtime",
+    "device",
+    "searcher",
+    "architecture",
+    "calibration",
+    "study",
+    "ray_address",
+)
 _OPTIONAL = ("epochs", "device", "architecture", "num_validation", "num_images", "study", "ray_address", "patience")
 
 

@@ -54,7 +54,8 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         FINETUNED: of the file after finetuning; NaN where a candidate wasn't finetuned.
         verified: whether it was.
         on_front: member of the front, by measured values once the run is verified, before that by searched ones.
-        front_reason: why a verified candidate is not on the front.
+        front_reason: why a verified candidate is not on the front; of members "not verified on <target>" where they
+            were exported for another machine to measure.
 
     A search that still runs can be read. `attrs["objectives"]` holds the objectives as JSON data.
 
@@ -68,7 +69,8 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         frame = _join(frame, verified["rows"])
     else:
         mask = on_front(frame, stored.objectives, stored.constraints) if len(frame) else np.zeros(0, bool)
-        frame = frame.assign(**dict.fromkeys(MEASURED, np.nan), verified=False, on_front=mask, front_reason="")
+        reasons = np.where(mask, unverified_note(run, study=study), "")
+        frame = frame.assign(**dict.fromkeys(MEASURED, np.nan), verified=False, on_front=mask, front_reason=reasons)
     frame = _join_finetuned(frame, (load_finetuned(run, study=study) or {"rows": []})["rows"])
     frame.attrs["objectives"] = [objective.to_json() for objective in stored.objectives]
     return frame
@@ -100,6 +102,22 @@ def load_verified(run: str | Path, *, study: str = STUDY) -> dict[str, Any] | No
     """
     path = beside(run, study, "verified.json")
     return _read_rows(path, {"index": int, "on_front": bool}, "delete it and run `nas search` to verify again")
+
+
+def unverified_note(run: str | Path, *, study: str = STUDY) -> str:
+    """ "not verified on <target>" of a front that was exported but not measured, because its target is elsewhere.
+
+    Empty for any other front.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    exported = _read_rows(
+        beside(run, study, "exported.json"), {"index": int}, "delete it and run `nas verify` to export again"
+    )
+    if exported is None or load_verified(run, study=study) is not None:
+        return ""
+    return f"not verified on {exported.get('target')}"
 
 
 def load_finetuned(run: str | Path, *, study: str = STUDY) -> dict[str, Any] | None:
@@ -219,6 +237,8 @@ def write_pareto_csv(run: str | Path, *, study: str = STUDY) -> Path:
     first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED]
     rest = [name for name in members if name not in {*first, *genes, *_BOOKKEEPING}]
     path = beside(run, study, "pareto.csv")
+    if members["front_reason"].any():
+        rest.append("front_reason")  # not verified on the target
     replace_text(path, members[[*first, *rest, *genes]].to_csv(index=False))
     return path
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 import nas
-from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile
-from hardware_profiles.runtimes import Runtime, get_runtime
 from nas.candidates import run_search, target_evaluator
 from nas.config import RunConfig
 from nas.errors import UserError
@@ -25,17 +23,27 @@ from nas.fidelity.sampling import choose_members, plan_trainings
 from nas.finetuning.front import finetune_front
 from nas.finetuning.loop import finetune_recipe
 from nas.finetuning.options import FinetuneOptions
+from nas.front_models import FrontModels
 from nas.processes import is_launched, is_main
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
-from nas.results import load_finetuned, load_results, load_verified, select, study_location, write_pareto_csv
+from nas.results import (
+    beside,
+    load_finetuned,
+    load_results,
+    load_verified,
+    select,
+    study_location,
+    unverified_note,
+    write_pareto_csv,
+)
 from nas.run_inputs import (
     find_architecture,
     find_executor,
-    fitting_profile,
     load_inputs,
     load_quietly,
     make_profile,
+    profile_inputs,
     train_options,
 )
 from nas.search.objectives import parse_constraint
@@ -44,9 +52,10 @@ from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivit
 from nas.stages import Stages, hash_file, hash_rows, hash_text
 from nas.supernet import Supernet
 from nas.tables import describe_profile, describe_supernet
+from nas.target import OtherTargetError, target_runtime
 from nas.training import train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
-from nas.verify import verify_front
+from nas.verify import export_unmeasured, measure_front
 
 STAGES_OF_A_STUDY = ("search", "verify", "finetune")
 """Those that the search of one architecture's precisions has of its own."""
@@ -104,19 +113,14 @@ class Run:
         if aside is not None:
             self._say(f"{stage}: earlier results are in {aside}")
 
-    @cached_property
-    def runtime(self) -> Runtime:
-        """What exported models run in on this machine."""
-        return get_runtime(self.config.runtime, num_threads=self.config.threads)
-
     def profile(self) -> HardwareProfile:
         """The target's profile: that of the run, else measured here, or copied from the one that is named."""
         path = self.folder / "profile.json"
-        inputs = self._profile_inputs()
+        inputs = profile_inputs(self.config, self.space)
         self.stages.check("profile", inputs)
         if not self.stages.is_done("profile"):
             with self._stage("profile", inputs) as progress:
-                make_profile(self.config, self.space, self.runtime, progress).save(path, overwrite=True)
+                make_profile(self.config, self.space, progress).save(path, overwrite=True)
         profile = HardwareProfile.load(path)
         self._say(describe_profile(profile))
         return profile
@@ -197,11 +201,34 @@ class Run:
         profile = HardwareProfile.load(self.folder / "profile.json")
         stage = f"verify{self._suffix}"
         inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
-        if not (self.stages.equal(stage, inputs) and self.stages.is_done(stage)):
-            self._warn_of_other_device(profile)
+        if not self._is_made(stage, inputs):
+            try:
+                runtime = target_runtime(profile)
+            except OtherTargetError as error:
+                self._export(frame, profile, inputs | {"measured": "no"}, str(error))
+                return self._results()
             with self._stage(stage, inputs) as progress:
-                self._verify(frame, profile, progress)
+                self._beside("exported.json").unlink(missing_ok=True)
+                models = front_models(self, frame, profile)
+                measure_front(models, runtime, profile, self._beside("verified.json"), progress=progress)
         return self._results()
+
+    def _export(self, frame: pd.DataFrame, profile: HardwareProfile, inputs: dict[str, str], reason: str) -> None:
+        """Export the front for the profile's target to measure; what was measured on other rows is set aside."""
+        stage = f"verify{self._suffix}"
+        if not self._is_made(stage, inputs):
+            if self._beside("verified.json").exists():
+                self.redo("verify")
+            with self._stage(stage, inputs) as progress:
+                models = front_models(self, frame, profile)
+                export_unmeasured(models, profile, self._beside("exported.json"), reason=reason, progress=progress)
+        self._say(f"verify: {reason}; models are exported, latencies predicted: run `nas verify` on the target")
+
+    def _is_made(self, stage: str, inputs: dict[str, str]) -> bool:
+        return self.stages.equal(stage, inputs) and self.stages.is_done(stage)
+
+    def _beside(self, name: str) -> Path:
+        return beside(self.folder, self.study_path.name, name)
 
     def finetune(self, models: Sequence[str], options: FinetuneOptions) -> pd.DataFrame:
         """Results with what was measured after finetuning `models`, which are what `nas.results.select` takes.
@@ -213,7 +240,8 @@ class Run:
         study, stage = self.study_path.name, f"finetune{self._suffix}"
         frame = load_results(self.folder, study=study)
         if load_verified(self.folder, study=study) is None:
-            raise UserError(f"'{self.folder}' has no verified front yet; run `nas search` on it first")
+            note = unverified_note(self.folder, study=study) or "has no verified front yet"
+            raise UserError(f"'{self.folder}': {note}; run `nas verify` on it first")
         chosen = sorted({index for text in models for index in select(frame, text)})
         profile = self.profile()
         self.stages.check("train", self._train_inputs())
@@ -271,26 +299,6 @@ class Run:
         tables = load_sensitivity(self.folder)
         return tables[tables["architecture"] == architecture]
 
-    def _verify(self, frame: pd.DataFrame, profile: HardwareProfile, progress: Progress) -> None:
-        supernet = Supernet(self.space)
-        supernet.load(self.folder / "supernet.safetensors")
-        verify_front(
-            supernet,
-            self.data,
-            get_runtime(profile.runtime, num_threads=profile.num_threads),
-            profile,
-            frame,
-            self.folder,
-            objectives=self.config.objectives,
-            constraints=self.config.constraints,
-            architecture=self.fixed,
-            calibration=self.config.calibration,
-            max_models=self.config.max_models,
-            name=f"verified{self._suffix}.json",
-            models=self.models_path.name,
-            progress=progress,
-        )
-
     def _finetune(
         self, profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
     ) -> None:
@@ -299,7 +307,7 @@ class Run:
         finetune_front(
             supernet,
             self.data,
-            get_runtime(profile.runtime, num_threads=profile.num_threads),
+            target_runtime(profile),
             profile,
             self.folder,
             chosen,
@@ -321,18 +329,6 @@ class Run:
         options = self.train_options.to_json()
         recipe = {f"training.{name}": str(v) for name, v in options.items() if name not in WITHOUT_INFLUENCE}
         return self._common_inputs() | recipe
-
-    def _profile_inputs(self) -> dict[str, str]:
-        config = self.config
-        inputs = {"search space": f"{self.space.name} {self.space.fingerprint}"}
-        if config.hardware != "local":
-            return inputs | {"hardware": f"{config.hardware} {fitting_profile(config, self.space).fingerprint[:16]}"}
-        return inputs | {
-            "hardware": f"local ({describe_device().processor})",
-            "runtime": f"{self.runtime.name} {self.runtime.version}",
-            "threads": str(config.threads),
-            "batch": str(config.batch),
-        }
 
     def _search_inputs(self, profile: HardwareProfile) -> dict[str, str]:
         config = self.config
@@ -387,14 +383,24 @@ class Run:
             yield progress
         self.stages.finish(stage, seconds=time.monotonic() - start_s)
 
-    def _warn_of_other_device(self, profile: HardwareProfile) -> None:
-        here = describe_device()
-        if (here.processor, here.flags) != (profile.device.processor, profile.device.flags):
-            self._say(
-                f"warning: the profile is of {profile.device.processor}, models are verified on this machine "
-                f"({here.processor}): measured latencies are of this one"
-            )
-
     def _say(self, text: str) -> None:
         if is_main():
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def front_models(run: Run, frame: pd.DataFrame, profile: HardwareProfile) -> FrontModels:
+    """What of a study's rows is exported, and judged by what was measured on the files."""
+    supernet = Supernet(run.space)
+    supernet.load(run.folder / "supernet.safetensors")
+    return FrontModels(
+        supernet,
+        run.data,
+        profile,
+        frame,
+        run.models_path,
+        objectives=run.config.objectives,
+        constraints=run.config.constraints,
+        architecture=run.fixed,
+        calibration=run.config.calibration,
+        max_models=run.config.max_models,
+    )

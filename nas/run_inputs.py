@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile, find_profile
-from hardware_profiles.runtimes import Runtime
+from hardware_profiles.runtimes import Runtime, get_runtime
 from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
@@ -90,11 +91,37 @@ def fitting_profile(config: RunConfig, space: SearchSpace) -> HardwareProfile:
             raise UserError(
                 f"profile '{config.hardware}' was measured with --{name} {given}, not {wanted}; use --{name} {given}"
             )
+    device = profile.runtime_device or "CPU"
+    if config.device is not None and config.device.lower() != device.lower():
+        raise UserError(
+            f"profile '{config.hardware}' was measured with --device {device}, not {config.device}; leave --device away"
+        )
     return profile
 
 
-def make_profile(config: RunConfig, space: SearchSpace, runtime: Runtime, progress: Progress) -> HardwareProfile:
-    """The profile the options name, or this machine's, measured now."""
+def find_runtime(config: RunConfig) -> Runtime:
+    """What the options say models run in on this machine."""
+    return get_runtime(config.runtime, num_threads=config.threads, device=config.device or "")
+
+
+def make_profile(config: RunConfig, space: SearchSpace, progress: Progress) -> HardwareProfile:
+    """The profile the options name, whose runtime needn't be installed here, or this machine's, measured now."""
     if config.hardware != "local":
         return fitting_profile(config, space)
+    runtime = find_runtime(config)
     return profile_device(space, runtime=runtime, batch_size=config.batch, budget_s=config.budget, progress=progress)
+
+
+def profile_inputs(config: RunConfig, space: SearchSpace) -> dict[str, str]:
+    """What decides a profile, by name."""
+    inputs = {"search space": f"{space.name} {space.fingerprint}"}
+    if config.hardware != "local":
+        return inputs | {"hardware": f"{config.hardware} {fitting_profile(config, space).fingerprint[:16]}"}
+    runtime = find_runtime(config)
+    return inputs | {
+        "hardware": f"local ({describe_device().processor})",
+        "runtime": f"{runtime.name} {runtime.version}",
+        **({} if config.device is None else {"device": runtime.device}),
+        "threads": str(config.threads),
+        "batch": str(config.batch),
+    }

@@ -19,7 +19,7 @@ OUTPUTS = {
     "profile": ("profile.json",),
     "train": ("supernet.safetensors", "supernet.json", "checkpoint.safetensors", "checkpoint.json"),
     "search": ("study.db",),
-    "verify": ("front", "verified.json", "pareto.csv", "report.html"),
+    "verify": ("front", "verified.json", "exported.json", "pareto.csv", "report.html"),
     "finetune": ("finetuned", "finetuned.json"),
     "fidelity": ("fidelity.csv", "fidelity.json", "fidelity"),
     "sensitivity": ("sensitivity.csv",),

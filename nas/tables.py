@@ -45,9 +45,9 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
     names = [name for name in names if name in frame]
     measured = [name for name in ("error_pct", "latency_ms", "size_bytes") if frame[f"measured_{name}"].notna().any()]
     finetuned = [name for name in measured if name != "size_bytes" and frame[f"finetuned_{name}"].notna().any()]
-    title = (
-        "All candidates" if everything else ("Pareto front" if measured else "Pareto front (searched, not verified)")
-    )
+    note = next((text for text in rows["front_reason"][rows["on_front"]] if text), "not verified")
+    searched = "Pareto front" if measured else f"Pareto front (searched, {note})"
+    title = "All candidates" if everything else searched
     table = Table(title=title, title_justify="left")
     table.add_column("model", justify="right")
     for name in names:
@@ -71,7 +71,8 @@ def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
         cells += [_cell("error_pct", row["finetuned_test_error_pct"])] if finetuned else []
         cells.append(_precisions(row))
         if everything:
-            cells.append("on the front" if row["on_front"] else str(row["reason"] or row["front_reason"]))
+            remarks = ["on the front"] * bool(row["on_front"]) + [str(row["reason"] or row["front_reason"])]
+            cells.append(", ".join(filter(None, remarks)))
         table.add_row(*cells)
     return table
 

@@ -2,13 +2,15 @@
 
 Membership and constraints go by measured latency and the file's validation accuracy. A member that falls out is
 replaced by the next candidates until the front holds. Test accuracy is reported last and chooses nothing.
+
+Where the target isn't at hand the front is exported unmeasured; what another machine measured on the files is recorded.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,22 +22,18 @@ import torch
 from hardware_profiles.measure import LatencyStats, measure_interleaved
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, Session
-from nas.candidates import OBJECTIVES, Evaluator, target_evaluator, torch_threads
+from nas.candidates import torch_threads
+from nas.config import write_text
 from nas.data import ImageData, Split
-from nas.errors import UserError
-from nas.evaluation import normalize, predict_classes
-from nas.export import export_model
+from nas.evaluation import normalize
+from nas.front_models import FrontModels, error_pct, measurements
 from nas.onnx_model import INPUT
-from nas.progress import Progress
-from nas.search import Constraint, Objective, parse_constraint
-from nas.search.pareto import on_front
+from nas.progress import Progress, no_progress
 from nas.supernet import Supernet
+from nas.target import check_runtime, name_target
 from search_spaces import Architecture
-from search_spaces.precision import CandidateSpace
 
 TIMING_S_PER_MODEL = 0.7
-MEASURED = {"error_pct": "measured_error_pct", "latency_ms": "measured_latency_ms", "size_bytes": "measured_size_bytes"}
-"""Column of the measured value of each objective that the exported file changes."""
 
 
 def verify_front(
@@ -59,9 +57,7 @@ def verify_front(
     """Export, run and time the front of a study until it holds; writes `models`/<index>/ and `name` in `folder`.
 
     Args:
-        frame: the study's rows, as `run_search` returns them.
-        calibration: as the search was given it.
-        max_models: how many candidates are measured at most; they are spread over the front.
+        frame, calibration, max_models, ...: as `FrontModels` takes them.
 
     Returns:
         One row a measured candidate: index, on_front, reason, measured values, test error, agreement with torch.
@@ -70,52 +66,129 @@ def verify_front(
         UserError: the runtime lacks a precision of the profile; nothing is written.
     """
     check_runtime(runtime, profile)
-    started, report = time.perf_counter(), progress or (lambda done, total, message="": None)
-    chosen = [OBJECTIVES[objective] for objective in objectives]
-    limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
-    candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
-    evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
-    genes = [choice.name for choice in candidates.choices]
-    current = frame[frame["state"] == "complete"].copy()
-    measured: dict[int, dict[str, Any]] = {}
-    policies = uniform_rows(current, candidates)
+    found = FrontModels(
+        supernet,
+        data,
+        profile,
+        frame,
+        folder / models,
+        objectives=objectives,
+        constraints=constraints,
+        architecture=architecture,
+        calibration=calibration,
+        max_models=max_models,
+    )
+    return measure_front(found, runtime, profile, folder / name, num_threads=num_threads, progress=progress)
+
+
+def measure_front(
+    models: FrontModels,
+    runtime: Runtime,
+    profile: HardwareProfile,
+    path: Path,
+    *,
+    num_threads: int = 2,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Export, run and time models until the front holds; writes the file `path` and returns its rows."""
+    started, report, data, batch_size = time.perf_counter(), progress or no_progress, models.data, profile.batch_size
     with torch_threads(num_threads):
-        while waiting := _unmeasured(current, measured, chosen, limits, list(policies), max_models - len(measured)):
+        while waiting := models.waiting():
             for index in waiting:
-                row = current[current["index"] == index].iloc[0]
-                candidate = candidates.candidate({gene: _plain(row[gene]) for gene in genes})
-                export_model(evaluator, candidate, folder / models / str(index), objectives=_floats(row, OBJECTIVES))
-                report(0.6 * len(measured) / max_models, 1, f"exporting model {index}")
-                measured[index] = {
-                    "index": index,
-                    "policy": policies.get(index, "searched"),
-                    "simulated": _classes(evaluator, candidate, data.validation),
-                }
-            paths = [folder / models / str(index) / "model.onnx" for index in waiting]
-            sessions = [runtime.load(path) for path in paths]
-            step = _step(report, 0.6 * (1 - len(waiting) / len(measured)), 0.6, len(waiting))
-            classes = _run_all(sessions, [data.validation], data, evaluator.batch_size, step, num_threads)
-            stats = time_sessions(sessions, data, profile.batch_size)
-            for index, path, found, latency in zip(waiting, paths, classes, stats, strict=True):
-                result = measured[index]
-                result |= _measurements(path, found[0], result.pop("simulated"), data.validation, latency)
-                for objective, column in MEASURED.items():
-                    current.loc[current["index"] == index, objective] = result[column]
-        rows = _judge(current, measured, chosen, limits)
+                models.export(index)
+                report(0.6 * len(models.measured) / models.max_models, 1, f"exporting model {index}")
+            simulated = [models.simulated(index, data.validation) for index in waiting]
+            sessions = [runtime.load(models.path(index)) for index in waiting]
+            share = len(waiting) / (len(models.measured) + len(waiting))
+            step = _step(report, 0.6 * (1 - share), 0.6, len(waiting))
+            classes = _run_all(sessions, [data.validation], data, batch_size, step, num_threads)
+            stats = time_sessions(sessions, data, batch_size)
+            for index, found, expected, latency in zip(waiting, classes, simulated, stats, strict=True):
+                models.add(index, found[0], expected, latency)
+        rows = models.judge()
         members = [row for row in rows if row["on_front"] or row["policy"] != "searched"]
-        sessions = [runtime.load(folder / models / str(row["index"]) / "model.onnx") for row in members]
-        for member, latency in zip(members, time_sessions(sessions, data, profile.batch_size), strict=True):
+        sessions = [runtime.load(models.path(row["index"])) for row in members]
+        for member, latency in zip(members, time_sessions(sessions, data, batch_size), strict=True):
             member["repeated_latency_ms"] = latency.median_ms
         step = _step(report, 0.6, 1.0, len(members))
-        classes = _run_all(sessions, [data.test], data, evaluator.batch_size, step, num_threads)
+        classes = _run_all(sessions, [data.test], data, batch_size, step, num_threads)
         for member, found in zip(members, classes, strict=True):
-            member["test_error_pct"] = _error_pct(found[0], data.test)
-    content = describe_target(runtime, profile) | {"seconds": time.perf_counter() - started, "rows": rows}
-    part = folder / f"{name}.part"
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(folder / name)
+            member["test_error_pct"] = error_pct(found[0], data.test)
+    _write_rows(path, describe_target(runtime, profile) | {"seconds": time.perf_counter() - started}, rows)
     report(1, 1, "done")
     return pd.DataFrame(rows)
+
+
+def export_unmeasured(
+    models: FrontModels,
+    profile: HardwareProfile,
+    path: Path,
+    *,
+    reason: str,
+    num_threads: int = 2,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Export the front by searched values, for the profile's target to measure; writes the file `path`.
+
+    Args:
+        reason: why it isn't measured here.
+
+    Returns:
+        One row an exported candidate: index, policy.
+    """
+    report, waiting, rows = progress or no_progress, models.waiting(), []
+    with torch_threads(num_threads):
+        for place, index in enumerate(waiting):
+            report(place / len(waiting), 1, f"exporting model {index}")
+            rows.append(models.export(index))
+    _write_rows(path, {"target": name_target(profile), "reason": reason, "date": _now()}, rows)
+    report(1, 1, "done")
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """What a machine found out about a model file."""
+
+    validation: np.ndarray
+    """Top-1 classes of the validation images, in their order."""
+    test: np.ndarray
+    """The same of the test images."""
+    latency: LatencyStats
+
+
+def record_front(
+    models: FrontModels,
+    results: Mapping[int, FileResult],
+    target: Mapping[str, Any],
+    path: Path,
+    *,
+    num_threads: int = 2,
+) -> pd.DataFrame:
+    """Judge the front by results from elsewhere; writes the file `path` and returns its rows, as `verify_front` does.
+
+    Args:
+        results: index -> of the file that `export_unmeasured` wrote. Nothing replaces members that fall out.
+        target: where and when they were measured, as `describe_target` says it.
+    """
+    with torch_threads(num_threads):
+        for index, result in results.items():
+            expected = models.simulated(index, models.data.validation)
+            models.add(index, result.validation, expected, result.latency)
+    rows = models.judge()
+    for row in rows:
+        if row["on_front"] or row["policy"] != "searched":
+            row["test_error_pct"] = error_pct(results[row["index"]].test, models.data.test)
+    _write_rows(path, target, rows)
+    return pd.DataFrame(rows)
+
+
+def _write_rows(path: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    write_text(path, json.dumps({**about, "rows": rows}, indent=1))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def describe_target(runtime: Runtime, profile: HardwareProfile) -> dict[str, Any]:
@@ -123,9 +196,10 @@ def describe_target(runtime: Runtime, profile: HardwareProfile) -> dict[str, Any
     return {
         "device": asdict(profile.device),
         "runtime": f"{runtime.name} {runtime.version}",
+        "runtime_device": runtime.device,
         "num_threads": runtime.num_threads,
         "batch_size": profile.batch_size,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": _now(),
     }
 
 
@@ -147,92 +221,9 @@ def measure_files(
     found = _run_all(sessions, [data.validation, data.test], data, batch_size, step, num_threads)
     stats = time_sessions(sessions, data, batch_size)
     return [
-        _measurements(path, classes, expected, data.validation, latency)
-        | {"test_error_pct": _error_pct(test, data.test)}
+        measurements(path, classes, expected, data.validation, latency) | {"test_error_pct": error_pct(test, data.test)}
         for path, (classes, test), expected, latency in zip(paths, found, simulated, stats, strict=True)
     ]
-
-
-def check_runtime(runtime: Runtime, profile: HardwareProfile) -> None:
-    """UserError when the runtime can't execute every precision that the profile was measured in."""
-    lacking = [precision for precision in profile.precisions if precision not in runtime.precisions]
-    if lacking:
-        raise UserError(
-            f"runtime '{runtime.name}' {runtime.version} lacks {', '.join(lacking)} of profile '{profile.name}'; "
-            "install a version that has it, or profile this one with `nas profile`"
-        )
-
-
-def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:
-    """For a search of precisions alone: index -> precision of the rows that use one precision throughout.
-
-    They are always measured, so that the searched policies can be compared with them.
-    """
-    if candidates.fixed is None:
-        return {}
-    uniform = {p: candidates.genotype(candidates.uniform(candidates.fixed, p)) for p in candidates.precisions}
-    genes = [choice.name for choice in candidates.choices]
-    rows = {int(row["index"]): {gene: _plain(row[gene]) for gene in genes} for _, row in frame.iterrows()}
-    return {index: p for p, genotype in uniform.items() for index, row in rows.items() if row == genotype}
-
-
-def _unmeasured(
-    current: pd.DataFrame,
-    measured: dict[int, dict[str, Any]],
-    objectives: Sequence[Objective],
-    limits: Sequence[Constraint],
-    always: Sequence[int],
-    room: int,
-) -> list[int]:
-    """What is still to measure: `always`, then members of the front, spread over its latency when they are too many."""
-    must = [index for index in always if index not in measured]
-    front = current[on_front(current, objectives, limits)].sort_values("latency_ms")
-    waiting = [int(index) for index in front["index"] if int(index) not in measured and int(index) not in must]
-    room -= len(must)
-    if len(waiting) > room:
-        chosen = np.unique(np.linspace(0, len(waiting) - 1, max(room, 0)).round().astype(int))
-        waiting = [waiting[i] for i in chosen]
-    return must + waiting
-
-
-def _judge(
-    current: pd.DataFrame,
-    measured: dict[int, dict[str, Any]],
-    objectives: Sequence[Objective],
-    limits: Sequence[Constraint],
-) -> list[dict[str, Any]]:
-    """Mark the front among the measured candidates, and say why the others are not on it."""
-    known = current[current["index"].isin(measured)]
-    members = set(known[on_front(known, objectives, limits)]["index"])
-    rows = []
-    for index, row in measured.items():
-        values = known[known["index"] == index].iloc[0]
-        broken = [str(limit) for limit in limits if limit.violation(values[limit.objective]) > 0]
-        reason = (
-            f"measured values break {', '.join(broken)}" if broken else "another measured model is better in everything"
-        )
-        rows.append({**row, "on_front": index in members, "reason": "" if index in members else reason})
-    return rows
-
-
-def _measurements(
-    path: Path, classes: np.ndarray, simulated: np.ndarray, split: Split, latency: LatencyStats
-) -> dict[str, float]:
-    return {
-        "measured_latency_ms": latency.median_ms,
-        "measured_latency_spread_pct": latency.spread_pct,
-        "measured_error_pct": _error_pct(classes, split),
-        "measured_size_bytes": path.stat().st_size,
-        "agreement_pct": 100 * float(np.mean(classes == simulated)),
-    }
-
-
-def _error_pct(classes: np.ndarray, split: Split) -> float:
-    return 100 - 100 * float(np.mean(classes == split.labels_B.numpy()))
-
-
-def _classes(evaluator: Evaluator, candidate: Any, split: Split) -> np.ndarray:
-    return predict_classes(evaluator.network(candidate), split.images_BCHW, evaluator.data).numpy()
 
 
 def run_classes(session: Session, split: Split, data: ImageData, batch_size: int) -> np.ndarray:
@@ -284,12 +275,3 @@ def _step(report: Progress, start: float, end: float, count: int) -> Callable[[]
         report(start + (end - start) * finished / count, 1, f"running model {finished} of {count}")
 
     return step
-
-
-def _plain(value: Any) -> Any:
-    """A gene's value as Python's own type: data frames hold numpy's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _floats(row: pd.Series, names: Any) -> dict[str, float]:
-    return {name: float(row[name]) for name in names if name in row}

@@ -51,8 +51,8 @@ class Runtime(ABC):
     """Names of the precisions a block may have here."""
     num_threads: int
     """Threads one run may use."""
-    device: str
-    """What of this machine runs the models, as the runtime calls it: CPU, CUDA, GPU.0, ..."""
+    device: str = ""
+    """What of this machine runs the models, as the runtime calls it: CPU, CUDA, ...; empty where there is no choice."""
 
     @abstractmethod
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:

@@ -102,6 +102,7 @@ def measure_plan(
         device=describe_device(),
         runtime=runtime.name,
         runtime_version=runtime.version,
+        runtime_device=runtime.device,
         num_threads=runtime.num_threads,
         weight_bits=plan.weight_bits,
         call=call,

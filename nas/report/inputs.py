@@ -13,7 +13,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.errors import UserError
 from nas.fidelity.measure import CSV, load_fidelity
 from nas.fidelity.rows import load_rows
-from nas.results import STUDY, beside, load_results, load_study, load_verified, run_folder
+from nas.results import STUDY, beside, load_results, load_study, load_verified, run_folder, unverified_note
 from nas.search.objectives import Constraint, Objective
 from nas.sensitivity_tables import load_sensitivity
 
@@ -34,6 +34,8 @@ class Inputs:
     profile: HardwareProfile | None
     verified: Mapping[str, Any] | None
     """Content of `verified.json`, whose rows are in `frame`."""
+    unverified: str
+    """ "not verified on <target>" of a front that was exported but not measured, else empty."""
     models: Mapping[int, Mapping[str, Any]]
     """Index -> content of `architecture.json` of the front's exported members."""
     fidelity: Mapping[str, Any] | None
@@ -66,6 +68,7 @@ def read_inputs(run: str | Path, *, study: str = STUDY) -> Inputs:
         supernet=_read_json(folder / "supernet.json"),
         profile=HardwareProfile.load(profile) if profile.is_file() else None,
         verified=load_verified(folder, study=study),
+        unverified=unverified_note(folder, study=study),
         models={index: content for index, path in files.items() if (content := _read_json(path)) is not None},
         fidelity=fidelity,
         fidelity_rows=None if fidelity is None else load_rows(folder / CSV),

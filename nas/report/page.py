@@ -85,7 +85,8 @@ def _header(inputs: Inputs) -> str:
     frame = inputs.frame
     failed = int(frame["state"].eq("failed").sum())
     lead = f"{len(frame)} candidates evaluated" + (f", {failed} of them failed" if failed else "")
-    lead += ", the front measured on its exported files." if inputs.verified else "; nothing verified yet."
+    unverified = f"; {inputs.unverified or 'nothing verified yet'}."
+    lead += ", the front measured on its exported files." if inputs.verified else unverified
     cards = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in _key_figures(inputs)
     )
@@ -139,7 +140,7 @@ def _facts(inputs: Inputs) -> list[tuple[str, str]]:
     objectives = ", ".join(o.name + (" (higher is better)" if o.maximize else "") for o in inputs.objectives)
     facts.append(("objectives", escape(objectives)))
     facts.append(("constraints", escape(", ".join(map(str, inputs.constraints)))))
-    facts.append(("verified", escape(str((inputs.verified or {}).get("date", "")))))
+    facts.append(("verified", escape(str((inputs.verified or {}).get("date", inputs.unverified)))))
     versions = {"python": platform.python_version(), **_own_version(), **dict(supernet.get("versions", {}))}
     facts.append(("versions", escape(", ".join(f"{name} {value}" for name, value in versions.items()))))
     command = "nas search --config config.yaml" if config else ""
@@ -161,6 +162,9 @@ def _own_version() -> dict[str, str]:
         return {}
 
 
+_UNMEASURED = "no exported file has been measured yet"
+
+
 def _front(inputs: Inputs, page: _Page) -> str:
     x, y, _ = figures.axes_of(inputs.frame, inputs.objectives)
     text = f"{label(y).capitalize()} against {label(x)}; both are better when lower. " if y == "error_pct" else ""
@@ -168,9 +172,8 @@ def _front(inputs: Inputs, page: _Page) -> str:
     text += (
         f"A member of the front is beaten by no other candidate in all of {names}, so some lie above the lower edge."
     )
-    note = (
-        "" if inputs.verified else _missing("The front is by searched values: no exported file has been measured yet.")
-    )
+    reason = f"its files are {inputs.unverified}, run nas verify there" if inputs.unverified else _UNMEASURED
+    note = "" if inputs.verified else _missing(f"The front is by searched values: {reason}.")
     chart = page.chart("front", figures.front_figure(inputs.frame, inputs.objectives))
     return _section("Front", f"<p>{escape(text)} Hover over a point for its architecture.</p>{note}{chart}")
 

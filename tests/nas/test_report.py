@@ -83,6 +83,14 @@ def test_charts_hold_all_complete_candidates(run: Path) -> None:
     assert sum(len(trace["text"]) for trace in traces) == 13
 
 
+def test_a_front_measured_nowhere_names_the_target_that_should(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", num_rows=6, verified=False)
+    (folder / "exported.json").write_text(json.dumps({"target": "Board with openvino 1", "rows": []}))
+    text = _Page(write_report(folder)).text
+    assert "its files are not verified on Board with openvino 1, run nas verify there." in text
+    assert "candidates evaluated, 1 of them failed; not verified on Board with openvino 1." in text
+
+
 def test_missing_stages_are_said_in_words(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", num_rows=6, trained=False, profiled=False, verified=False)
     (folder / "config.yaml").unlink()

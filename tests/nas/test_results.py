@@ -1,14 +1,17 @@
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from nas.errors import UserError
-from nas.results import MEASURED, best_values, front, load_results, select, write_pareto_csv
+from nas.results import MEASURED, best_values, front, load_results, load_study, select, write_pareto_csv
 from nas.search.objectives import Constraint, as_costs
 from nas.search.pareto import knee, on_front
+from nas.tables import results_table
 from tests.nas.run_folders import OBJECTIVES, make_run, make_study, write_verified
 
 
@@ -39,6 +42,20 @@ def test_before_verification_the_front_is_by_searched_values(searching: Path) ->
     assert frame["on_front"].tolist() == on_front(frame, OBJECTIVES).tolist()
     assert frame[list(MEASURED)].isna().all(axis=None)
     assert not frame["verified"].any()
+
+
+def test_a_front_that_was_exported_for_another_machine_says_so_until_it_is_verified(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", verified=False)
+    (folder / "exported.json").write_text(json.dumps({"target": "Board with openvino 1", "rows": []}))
+    frame = load_results(folder)
+    assert (frame["front_reason"] == np.where(frame["on_front"], "not verified on Board with openvino 1", "")).all()
+    assert (pd.read_csv(write_pareto_csv(folder))["front_reason"] == "not verified on Board with openvino 1").all()
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(results_table(frame))
+    assert "Pareto front (searched, not verified on Board with openvino 1)" in console.export_text()
+    write_verified(folder, load_study(folder))
+    assert not load_results(folder)["front_reason"].str.contains("not verified").any()
+    assert "front_reason" not in pd.read_csv(write_pareto_csv(folder))
 
 
 def test_before_verification_the_front_keeps_the_constraints(tmp_path: Path) -> None:

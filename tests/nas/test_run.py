@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from hardware_profiles.profile import HardwareProfile
 from nas.config import RunConfig
@@ -13,8 +14,9 @@ from nas.run import Run
 from nas.run_inputs import fitting_profile, train_options
 from nas.search import Objective, Study
 from nas.search.study import Row
+from nas.supernet import Supernet
 from nas.tables import describe_supernet
-from tests.hardware_profiles.profiles import make_profile
+from tests.hardware_profiles.profiles import make_profile, make_space_profile
 from tests.tiny_space import tiny
 
 CONFIG = RunConfig(space="tests.tiny_space:tiny", data="tests.tiny_data:load", training={"seed": 3})
@@ -37,6 +39,9 @@ def test_a_named_profile_must_fit_space_threads_and_batch(tmp_path: Path) -> Non
     assert fitting_profile(config, tiny()) == profile
     with pytest.raises(UserError, match="was measured with --threads 1, not 2; use --threads 1"):
         fitting_profile(replace(config, threads=2), tiny())
+    assert fitting_profile(replace(config, device="cpu"), tiny()) == profile
+    with pytest.raises(UserError, match="was measured with --device CPU, not CUDA; leave --device away"):
+        fitting_profile(replace(config, device="CUDA"), tiny())
     with pytest.raises(UserError, match="with other channels or classes"):
         fitting_profile(config, tiny(num_classes=10))
 
@@ -89,3 +94,37 @@ def test_a_damaged_summary_of_training_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "supernet.json").write_text('{"accuracy": 3}')
     with pytest.raises(UserError, match="supernet.json is missing or damaged; --redo train"):
         describe_supernet(tmp_path)
+
+
+def test_a_front_is_verified_only_where_its_target_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = tiny(num_channels=1, num_classes=4)
+    profile = make_space_profile(space)
+    profile.save(tmp_path / "board.json")
+    monkeypatch.setattr(Run, "train", train_nothing)
+    monkeypatch.setattr("nas.verify.TIMING_S_PER_MODEL", 0.02)
+    run = Run(tmp_path / "run", replace(CONFIG, hardware=str(tmp_path / "board.json"), num_evaluations=4, max_models=2))
+    for _ in range(2):  # the second time nothing is left to do
+        frame = run.verify()
+        members = frame[frame["on_front"]]
+        assert (members["front_reason"] == "not verified on Test CPU with onnxruntime 1.0").all()
+        assert frame["measured_latency_ms"].isna().all()
+        assert not frame["verified"].any()
+    assert 1 <= len(list(run.models_path.glob("*/model.onnx"))) <= 2
+    monkeypatch.setattr("nas.target.describe_device", lambda: profile.device)
+    frame = run.verify()
+    assert frame[frame["on_front"]]["measured_latency_ms"].notna().all()
+    assert not frame["front_reason"].str.contains("not verified").any()
+    monkeypatch.undo()
+    monkeypatch.setattr(Run, "train", train_nothing)
+    assert run.verify()["verified"].any()  # what was measured stays
+
+
+def train_nothing(run: Run) -> Supernet:
+    supernet, path = Supernet(run.space), run.folder / "supernet.safetensors"
+    if path.exists():
+        supernet.load(path)
+    else:
+        torch.manual_seed(0)
+        supernet = Supernet(run.space)
+        supernet.save(path)
+    return supernet

@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from hardware_profiles.measure import LatencyStats
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.export import FILES
+from nas.front_models import MEASURED, FrontModels
 from nas.supernet import Supernet
-from nas.verify import MEASURED, verify_front
+from nas.verify import FileResult, export_unmeasured, record_front, run_classes, verify_front
 from tests.tiny_space import tiny
 
 
@@ -113,3 +115,33 @@ def test_a_runtime_without_a_precision_of_the_profile_is_refused_before_anything
     with pytest.raises(UserError, match="runtime 'onnxruntime' .* lacks int8-dynamic, w8, w4 of profile 'here'"):
         verify_front(supernet, tiny_data, older, tiny_profile, frame, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_front_is_exported_unmeasured_and_judged_by_results_from_elsewhere(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    def models() -> FrontModels:
+        return FrontModels(supernet, tiny_data, tiny_profile, frame, tmp_path / "front", max_models=3)
+
+    exported = export_unmeasured(models(), tiny_profile, tmp_path / "exported.json", reason="elsewhere")
+    written = json.loads((tmp_path / "exported.json").read_text())
+    assert written["target"].endswith(f"with onnxruntime {tiny_profile.runtime_version}")
+    assert written["rows"] == [{"index": index, "policy": "searched"} for index in exported["index"]]
+    runtime, results = get_runtime("onnxruntime"), {}
+    for place, index in enumerate(exported["index"]):
+        session = runtime.load(models().path(index))
+        results[index] = FileResult(
+            validation=run_classes(session, tiny_data.validation, tiny_data, 1),
+            test=run_classes(session, tiny_data.test, tiny_data, 1),
+            latency=LatencyStats(median_ms=1.0 + place, spread_pct=2.0, num_runs=3),
+        )
+    recorded = record_front(models(), results, {"device": {"processor": "there"}}, tmp_path / "verified.json")
+    rows = json.loads((tmp_path / "verified.json").read_text())["rows"]
+    assert [row["measured_latency_ms"] for row in rows] == [1.0 + place for place in range(len(exported))]
+    told = frame.set_index("index")["error_pct"]
+    for row in rows:
+        assert row["measured_error_pct"] == pytest.approx(told[row["index"]], abs=5)
+        assert row["agreement_pct"] >= 95
+        assert row["on_front"] != dominated(row, rows)
+        assert ("test_error_pct" in row) == row["on_front"]
+    assert list(recorded["index"]) == list(exported["index"])

@@ -212,7 +212,7 @@ def test_runs_without_a_front_are_refused(run: Path, tmp_path: Path, capsys: pyt
     message = fail(["finetune", str(tmp_path / "nowhere"), "--all"], capsys)
     assert "nowhere' is no run of `nas search`; give the folder of one" in message
     (run / "verified.json").unlink()
-    assert "has no verified front yet; run `nas search` on it first" in fail(["finetune", str(run), "--all"], capsys)
+    assert "has no verified front yet; run `nas verify` on it first" in fail(["finetune", str(run), "--all"], capsys)
 
 
 def test_a_network_that_is_another_than_its_number_says_is_refused(

@@ -1,0 +1,160 @@
+"""The models of a study's front: which are exported, and who is on the front once their files are measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hardware_profiles.measure import LatencyStats
+from hardware_profiles.profile import HardwareProfile
+from nas.candidates import OBJECTIVES, target_evaluator
+from nas.data import ImageData, Split
+from nas.evaluation import predict_classes
+from nas.export import export_model
+from nas.search import Constraint, parse_constraint
+from nas.search.pareto import on_front
+from nas.supernet import Supernet
+from search_spaces import Architecture
+from search_spaces.precision import Candidate, CandidateSpace
+
+MEASURED = {"error_pct": "measured_error_pct", "latency_ms": "measured_latency_ms", "size_bytes": "measured_size_bytes"}
+"""Column of the measured value of each objective that the exported file changes."""
+
+
+class FrontModels:
+    """Candidates of a study whose searched values give way to measured ones, model file after model file.
+
+    Whoever measures the files hands in what came out; so that can be another machine.
+
+    Args:
+        frame: the study's rows, as `run_search` returns them.
+        folder: where model files are, each in a folder named by its index.
+        calibration: as the search was given it.
+        max_models: how many candidates are chosen at most; they are spread over the front.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        profile: HardwareProfile,
+        frame: pd.DataFrame,
+        folder: Path,
+        *,
+        objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+        constraints: Sequence[str] = (),
+        architecture: Architecture | None = None,
+        calibration: str = "min-max",
+        max_models: int = 10,
+    ) -> None:
+        self.folder, self.max_models, self.data = folder, max_models, data
+        self.measured: dict[int, dict[str, Any]] = {}
+        """Index -> values of the files that were measured."""
+        self._objectives = [OBJECTIVES[objective] for objective in objectives]
+        self._limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
+        self._candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
+        self._evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
+        self._current = frame[frame["state"] == "complete"].copy()
+        self._policies = uniform_rows(self._current, self._candidates)
+
+    def waiting(self) -> list[int]:
+        """Indices still to measure: uniform policies, then members of the front as far as there is room."""
+        room = self.max_models - len(self.measured)
+        must = [index for index in self._policies if index not in self.measured]
+        front = self._current[on_front(self._current, self._objectives, self._limits)].sort_values("latency_ms")
+        waiting = [int(i) for i in front["index"] if int(i) not in self.measured and int(i) not in must]
+        room -= len(must)
+        if len(waiting) > room:
+            chosen = np.unique(np.linspace(0, len(waiting) - 1, max(room, 0)).round().astype(int))
+            waiting = [waiting[i] for i in chosen]
+        return must + waiting
+
+    def path(self, index: int) -> Path:
+        """The model file of a candidate."""
+        return self.folder / str(index) / "model.onnx"
+
+    def export(self, index: int) -> dict[str, Any]:
+        """Write a candidate's files; returns its index and whose policy it is."""
+        row = self._current[self._current["index"] == index].iloc[0]
+        searched = {name: float(row[name]) for name in OBJECTIVES if name in row}
+        export_model(self._evaluator, self._candidate(index), self.folder / str(index), objectives=searched)
+        return {"index": index, "policy": self._policies.get(index, "searched")}
+
+    def simulated(self, index: int, split: Split) -> np.ndarray:
+        """Top-1 classes of a candidate in torch, under its policy."""
+        network = self._evaluator.network(self._candidate(index))
+        return predict_classes(network, split.images_BCHW, self.data).numpy()
+
+    def add(self, index: int, classes: np.ndarray, simulated: np.ndarray, latency: LatencyStats) -> None:
+        """Let measured values of a candidate's file take the place of searched ones.
+
+        Args:
+            classes: top-1 that the file gives for the validation images.
+            simulated: what torch gives for them.
+        """
+        found = measurements(self.path(index), classes, simulated, self.data.validation, latency)
+        self.measured[index] = {"index": index, "policy": self._policies.get(index, "searched"), **found}
+        for objective, column in MEASURED.items():
+            self._current.loc[self._current["index"] == index, objective] = found[column]
+
+    def judge(self) -> list[dict[str, Any]]:
+        """One row a measured candidate: its values, whether it is on the front, and why not."""
+        known = self._current[self._current["index"].isin(self.measured)]
+        members = set(known[on_front(known, self._objectives, self._limits)]["index"])
+        return [
+            {
+                **row,
+                "on_front": index in members,
+                "reason": "" if index in members else _why_not(known[known["index"] == index].iloc[0], self._limits),
+            }
+            for index, row in self.measured.items()
+        ]
+
+    def _candidate(self, index: int) -> Candidate:
+        row = self._current[self._current["index"] == index].iloc[0]
+        return self._candidates.candidate(
+            {choice.name: _plain(row[choice.name]) for choice in self._candidates.choices}
+        )
+
+
+def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:
+    """For a search of precisions alone: index -> precision of the rows that use one precision throughout.
+
+    They are always measured, so that the searched policies can be compared with them.
+    """
+    if candidates.fixed is None:
+        return {}
+    uniform = {p: candidates.genotype(candidates.uniform(candidates.fixed, p)) for p in candidates.precisions}
+    genes = [choice.name for choice in candidates.choices]
+    rows = {int(row["index"]): {gene: _plain(row[gene]) for gene in genes} for _, row in frame.iterrows()}
+    return {index: p for p, genotype in uniform.items() for index, row in rows.items() if row == genotype}
+
+
+def measurements(
+    path: Path, classes: np.ndarray, simulated: np.ndarray, split: Split, latency: LatencyStats
+) -> dict[str, float]:
+    """What a model file showed, `classes` and `simulated` ones being those of the split's images."""
+    return {
+        "measured_latency_ms": latency.median_ms,
+        "measured_latency_spread_pct": latency.spread_pct,
+        "measured_error_pct": error_pct(classes, split),
+        "measured_size_bytes": path.stat().st_size,
+        "agreement_pct": 100 * float(np.mean(classes == simulated)),
+    }
+
+
+def error_pct(classes: np.ndarray, split: Split) -> float:
+    """Share of the split's images whose class is another, in percent."""
+    return 100 - 100 * float(np.mean(classes == split.labels_B.numpy()))
+
+
+def _why_not(values: pd.Series, limits: Sequence[Constraint]) -> str:
+    broken = [str(limit) for limit in limits if limit.violation(values[limit.objective]) > 0]
+    return f"measured values break {', '.join(broken)}" if broken else "another measured model is better in everything"
+
+
+def _plain(value: Any) -> Any:
+    """A gene's value as Python's own type: data frames hold numpy's."""
+    return value.item() if isinstance(value, np.generic) else value
