@@ -64,7 +64,7 @@ def load_models(
     steady, nothing = loading.load(reference), loading.load(empty)
     if steady is None or nothing is None:
         what, why = next(iter(loading.refused.items()))
-        raise ProfileError(f"{runtime.name} {runtime.version} can't run {what} networks: {why}")
+        raise ProfileError(f"{runtime.name} {runtime.version} can't run {what}: {why}")
     return Loaded(
         reference=steady,
         empty=nothing,

@@ -130,6 +130,8 @@ def _take(
         journal.append({**begun, "elapsed_s": elapsed_s})
     if timed != begun["timed"]:
         raise ProfileError("models that ran before don't load now; remove rounds.jsonl to begin anew")
+    if manifest["kind"] == "front" and loaded.refused:
+        raise ProfileError(f"not every model runs here: {loaded.refused}; try another --provider")
     _rounds(samplers, loaded.reference, begun["loops"], journal, budget_s)
 
 
@@ -166,13 +168,13 @@ def _load(
     def models(wanted: list[int]) -> Iterator[Model]:
         for index in wanted:
             _progress(f"loading model {index + 1} of {len(entries)}")
-            yield _model(folder, manifest, entries[index]["file"], entries[index]["precisions"])
+            yield _model(folder, manifest, entries[index])
 
     num_networks = len(manifest["networks"])
     loaded = load_models(
         runtime,
-        reference=_model(folder, manifest, manifest["reference"], ["fp32"]),
-        empty=_model(folder, manifest, manifest["empty"], ["fp32"]),
+        reference=_model(folder, manifest, manifest["reference"]),
+        empty=_model(folder, manifest, manifest["empty"]),
         networks=models([index for index in indices if index < num_networks]),
         rows=models([index for index in indices if index >= num_networks]),
         budget_s=budget_s,
@@ -234,9 +236,9 @@ def _classify(folder: Path, manifest: dict[str, Any], runtime: OnnxRuntime, jour
         journal.append({"classes": classes})
 
 
-def _model(folder: Path, manifest: dict[str, Any], file: str, precisions: list[str]) -> Model:
-    name, shape = _input(manifest, file)
-    return Model(folder / file, {name: noise(shape)}, precisions)
+def _model(folder: Path, manifest: dict[str, Any], entry: dict[str, Any]) -> Model:
+    name, shape = _input(manifest, entry["file"])
+    return Model(folder / entry["file"], {name: noise(shape)}, entry["precisions"])
 
 
 def _input(manifest: dict[str, Any], file: str) -> tuple[str, tuple[int, ...]]:
