@@ -32,9 +32,8 @@ class LatencyPredictor:
 
     Before `fit` a prediction is the plain sum: one call of the runtime and each block's row net of the call. `fit`
     learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a Bayesian
-    ridge (MacKay, 1992) on number and time of the blocks of each kind and of each precision, and on the number of
-    places where the precision changes. It is robust to a few bad measurements. The kind of a block is the first word
-    of its key.
+    ridge (MacKay, 1992) on the number of blocks of each kind and of each input shape, the time in each precision, and
+    the number of places where the precision changes. It is robust to a few bad measurements.
     """
 
     def __init__(self, profile: HardwareProfile) -> None:
@@ -187,13 +186,25 @@ class _Correction:
 
 
 def _row_features(profile: HardwareProfile) -> np.ndarray:
-    """What each row adds to a network's features: one and its time, for all, for its kind and for its precision."""
-    kinds = sorted({row.key.partition(" ")[0] for row in profile.rows})
-    of_kind_RK = np.array([[row.key.partition(" ")[0] == kind for kind in kinds] for row in profile.rows], float)
-    of_precision_RP = np.array([[row.precision == p for p in profile.precisions] for row in profile.rows], float)
-    groups_RG = np.hstack([np.ones((len(profile.rows), 1)), of_kind_RK, of_precision_RP])
-    latency_ms_R = np.array([row.latency_ms for row in profile.rows])
-    return np.hstack([groups_RG, groups_RG[:, 1:] * latency_ms_R[:, None]])
+    """What each row adds to a network's features: one for all, for its kind and its input, its time for its precision.
+
+    Kind and input of a block are what its key has before the first space and behind an @.
+    """
+    rows = profile.rows
+    latency_ms_R1 = np.array([[row.latency_ms] for row in rows])
+    return np.hstack(
+        [
+            np.ones((len(rows), 1)),
+            _one_hot([row.key.partition(" ")[0] for row in rows]),
+            _one_hot([row.key.partition("@")[2] for row in rows]),
+            _one_hot([row.precision for row in rows]) * latency_ms_R1,
+        ]
+    )
+
+
+def _one_hot(labels: Sequence[str]) -> np.ndarray:
+    values = sorted(set(labels))
+    return np.array([[label == value for value in values] for label in labels], float)
 
 
 def _fit_correction(features_NF: np.ndarray, ratio_N: np.ndarray) -> _Correction:

@@ -18,7 +18,7 @@ from search_spaces import BlockSpec, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
 
-NUM_FIT, NUM_HELD_OUT = 72, 24
+NUM_FIT, NUM_HELD_OUT = 96, 24
 """Whole networks that correct the sum of blocks, and others that judge the correction."""
 
 SHARE_FP32, SHARE_UNIFORM = 0.25, 0.15
