@@ -195,6 +195,8 @@ def _warm_up(samplers: list[Sampler]) -> list[int]:
 
 def _weight_bits(folder: Path, manifest: dict[str, Any], runtime: OnnxRuntime) -> tuple[int, dict[str, str]]:
     """The most bits of int8 weights that are computed exactly here, and precisions that never are."""
+    if not manifest["probes"]:
+        return 8, {}
     bits, refused = [8], {}
     with np.load(folder / "probes.npz") as expected:
         for precision, forms in manifest["probes"].items():

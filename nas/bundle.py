@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hardware_profiles
+from hardware_profiles.device import DeviceInfo
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.measure import LatencyStats, Round, summarise
 from hardware_profiles.sealed import BUNDLE, RESULT, checksum, read_sealed, write_sealed
@@ -112,3 +113,8 @@ def latencies(content: dict[str, Any]) -> tuple[LatencyStats, list[LatencyStats 
     by_index = dict(zip(content["timed"], timed, strict=True))
     num_models = len(content["manifest"]["networks"]) + len(content["manifest"]["rows"])
     return call, [by_index.get(index) for index in range(num_models)]
+
+
+def device_of(content: dict[str, Any]) -> DeviceInfo:
+    """What a result was measured on."""
+    return DeviceInfo(**{**content["device"], "flags": tuple(content["device"]["flags"])})

@@ -57,7 +57,7 @@ def _ssh(host: str, command: str, *, allowed: Sequence[int] = (0,)) -> int:
 
 def _call(command: Sequence[str], host: str, *, allowed: Sequence[int] = (0,)) -> int:
     """Run a command whose output is shown; UserError when its exit status isn't one of `allowed`."""
-    status = subprocess.run(command, stdin=None if command[0] == "scp" else subprocess.DEVNULL, check=False).returncode
+    status = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
     if status not in allowed:
         what = "connection failed or was lost" if status == NO_CONNECTION else f"{command[0]} ended with {status}"
         raise UserError(f"{host}: {what}; the same command continues with what was measured there")

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from hardware_profiles.device import DeviceInfo
 from hardware_profiles.loading import MIN_ROUNDS
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
-from nas.bundle import BundleFiles, latencies, read_result, write_bundle
+from nas.bundle import BundleFiles, device_of, latencies, read_result, write_bundle
 from nas.errors import UserError
 from nas.profiling.assemble import Measurements, assemble_profile
 from nas.profiling.features import row_features
@@ -81,7 +80,7 @@ def import_profile(path: Path, space: SearchSpace) -> HardwareProfile:
     call, stats = latencies(content)
     num_networks = len(plan.networks)
     found = Measurements(
-        device=DeviceInfo(**{**content["device"], "flags": tuple(content["device"]["flags"])}),
+        device=device_of(content),
         runtime=OnnxRuntime.name,
         runtime_version=content["runtime_version"],
         runtime_device=content["runtime_device"],
