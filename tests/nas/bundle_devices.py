@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+SFTP_SERVERS = [f"/usr/{folder}/sftp-server" for folder in ("lib/openssh", "libexec/openssh", "lib/ssh", "libexec")]
+
 ALLOWED = """
 import sys
 
@@ -71,24 +73,27 @@ def make_environment(folder: Path) -> str:
 def ssh_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An sshd of this user on loopback, with keys of its own, which `ssh` and `scp` find by the name that is yielded.
 
-    Its home is this user's: ssh commands are sent to `folder`/home. Skips where sshd isn't installed.
+    Commands and copies begin in `folder`/home. Skips where sshd isn't installed.
     """
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     ssh, scp, keygen = (shutil.which(name) for name in ("ssh", "scp", "ssh-keygen"))
-    if None in (sshd, ssh, scp, keygen):
+    server_path = next((path for path in SFTP_SERVERS if Path(path).exists()), None)
+    if None in (sshd, ssh, scp, keygen, server_path):
         pytest.skip("sshd, ssh, scp or ssh-keygen isn't installed; `make sshd` installs them")
     for name in ("host_key", "user_key"):
         subprocess.run([str(keygen), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     (folder / "authorized").write_text((folder / "user_key.pub").read_text())
     home = folder / "home"
     home.mkdir()
+    (folder / "shell").write_text(f'#!/bin/sh\ncd {home} && exec sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    (folder / "shell").chmod(0o755)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (folder / "sshd_config").write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/authorized\n"
         f"PidFile {folder}/pid\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n"
-        f"Subsystem sftp internal-sftp -d {home}\nSetEnv HOME={home}\n"
+        f"Subsystem sftp {server_path} -d {home}\nForceCommand {folder}/shell\n"
     )
     (folder / "ssh_config").write_text(
         f"Host device\n HostName 127.0.0.1\n Port {port}\n User {getpass.getuser()}\n IdentityFile {folder}/user_key\n"
