@@ -1,19 +1,31 @@
-# make search | test | check | bench: each builds the environment first when it is missing or pyproject.toml changed.
+# make search | test | check | bench | browser: each builds the environment first when it is missing or pyproject.toml changed.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA_TRIED := $(VENV)/.data-tried
+BROWSER_TRIED := $(VENV)/.browser-tried
 FASHION_MNIST := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help search test check bench format environment data clean
+# Installs the packages $(1) where there is apt and root's rights, else fails.
+apt_install = { \
+	  if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
+	  apt="env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=1 -o Acquire::http::Timeout=20"; \
+	  command -v apt-get >/dev/null \
+	    && { [ -z "$$as_root" ] || sudo -n true 2>/dev/null; } \
+	    && { $$as_root $$apt update || true; } \
+	    && $$as_root $$apt install -y --no-install-recommends $(1); \
+	}
+
+.PHONY: help search test check bench format environment data browser clean
 
 help:
 	@echo "make search   search for this machine's best networks on Fashion-MNIST, into results/quickstart"
 	@echo "make test     run the tests"
 	@echo "make check    linters, type checker, import contracts"
 	@echo "make bench    run the benchmarks in tests/benchmarks"
+	@echo "make browser  install Chromium, its driver and npm where they are missing, for the runtime 'browser'"
 	@echo "make format   let ruff rewrite the code"
 
 search: $(INSTALLED) data
@@ -49,16 +61,22 @@ data: $(DATA_TRIED)
 
 # Debian packages the data set. Where apt cannot install it, the loader downloads it, so a failure here is no error.
 $(DATA_TRIED): $(INSTALLED)
-	@if [ -f $(FASHION_MNIST) ]; then :; \
-	elif ! command -v apt-get >/dev/null; then echo "no apt-get: Fashion-MNIST will be downloaded by torchvision"; \
-	else \
-	  if [ "$$(id -u)" = 0 ]; then as_root=""; else as_root="sudo -n"; fi; \
-	  apt="env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=1 -o Acquire::http::Timeout=20"; \
-	  { [ -z "$$as_root" ] || sudo -n true 2>/dev/null; } \
-	    && { $$as_root $$apt update || true; } \
-	    && $$as_root $$apt install -y --no-install-recommends dataset-fashion-mnist \
-	    || echo "apt could not install dataset-fashion-mnist: it will be downloaded by torchvision"; \
-	fi
+	@[ -f $(FASHION_MNIST) ] \
+	  || $(call apt_install,dataset-fashion-mnist) \
+	  || echo "apt could not install dataset-fashion-mnist: it will be downloaded by torchvision"
+	@touch $@
+
+browser: $(BROWSER_TRIED)
+
+# Where apt cannot install them, the tests of the runtime are skipped and say why, so a failure here is no error.
+$(BROWSER_TRIED): $(INSTALLED)
+	@missing=""; \
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing="$$missing chromium"; \
+	command -v chromedriver >/dev/null || missing="$$missing chromium-driver"; \
+	command -v npm >/dev/null || missing="$$missing npm"; \
+	[ -z "$$missing" ] \
+	  || $(call apt_install,$$missing) \
+	  || echo "apt could not install$$missing: the runtime 'browser' is not there"
 	@touch $@
 
 clean:

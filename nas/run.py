@@ -35,6 +35,7 @@ from nas.results import (
     unverified_note,
     write_pareto_csv,
 )
+from nas.run_front import front_models
 from nas.run_inputs import (
     find_architecture,
     load_inputs,
@@ -250,8 +251,9 @@ class Run:
         study, stage = self.study_path.name, f"finetune{self._suffix}"
         frame = load_results(self.folder, study=study)
         if load_verified(self.folder, study=study) is None:
-            note = unverified_note(self.folder, study=study) or "has no verified front yet"
-            raise UserError(f"'{self.folder}': {note}; run `nas verify` on it first")
+            note = unverified_note(self.folder, study=study)
+            state = f"is {note}" if note else "has no verified front yet"
+            raise UserError(f"'{self.folder}' {state}; run `nas verify` on it first")
         chosen = sorted({index for text in models for index in select(frame, text)})
         profile = self.profile()
         self.stages.check("train", self._train_inputs())

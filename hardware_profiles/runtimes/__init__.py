@@ -14,6 +14,7 @@ __all__ = ["RUNTIMES", "Runtime", "Session", "get_runtime"]
 RUNTIMES = {
     "onnxruntime": "hardware_profiles.runtimes.onnx_runtime:OnnxRuntime",
     "openvino": "hardware_profiles.runtimes.openvino:OpenVinoRuntime",
+    "browser": "hardware_profiles.runtimes.browser:BrowserRuntime",
 }
 """Dotted paths, so that a runtime's library is imported only when it is used."""
 

@@ -15,9 +15,9 @@ class OpenVinoRuntime(Runtime):
 
     name = "openvino"
     version = openvino.__version__.partition("-")[0]
-    precisions = ("fp32", "int8")
-    """Those that its graph, once compiled, computes in (2026.4, processor). Dynamic int8 gives right results by
-    products of fp32; w8 and w4 are unpacked to fp32 when a model is loaded, but for some shapes."""
+    precisions = ("fp32", "int8", "w8", "w4")
+    """Those that compiled graphs show (2026.4, processor). Dynamic int8 gives right results, but by products in fp32.
+    Weights whose number of inputs isn't a whole number of blocks are unpacked when a model is loaded."""
 
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
         self.num_threads = check_threads(num_threads)
@@ -30,8 +30,10 @@ class OpenVinoRuntime(Runtime):
         if not isinstance(model, bytes) and not Path(model).is_file():
             raise ProfileError(f"no model file {str(model)!r}; export the model first")
         options = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": "f32"}
-        if self.device == "CPU":
-            options["INFERENCE_NUM_THREADS"] = str(self.num_threads)  # a property of this device alone
+        if self.device == "CPU":  # not every device knows these properties
+            options["INFERENCE_NUM_THREADS"] = str(self.num_threads)
+            # Else inputs of products with weights in few bits are rounded to int8, in groups of 32.
+            options["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
         try:
             read = self._core.read_model(model if isinstance(model, bytes) else str(model))
             return OpenVinoSession(self._core.compile_model(read, self.device, options))

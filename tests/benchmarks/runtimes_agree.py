@@ -3,7 +3,7 @@
     python -m tests.benchmarks.runtimes_agree --run RUN --runtimes onnxruntime openvino --output FILE.csv
 
 The run's folder is only read. A row a file and runtime goes to FILE.csv, conditions and the bar to FILE.json beside it.
-A runtime adds up int8 products exactly for weights of so many bits here as `nas.saturation` finds; a file with more bits
+A runtime adds up int8 products exactly for weights of so many bits as `nas.saturation` finds; a file with more bits
 than that may differ on this device, and its rows say so.
 """
 
