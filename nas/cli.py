@@ -77,8 +77,7 @@ def profile(
 
         profile_elsewhere(_open(run, target, redo=None), elsewhere, redo=redo)
         return
-    opened = _open(run, target, redo="profile" if redo else None)
-    opened.profile()
+    _open(run, target, redo="profile" if redo else None).profile()
 
 
 @app.command
@@ -152,14 +151,14 @@ def verify(
     redo
         Set the verified models aside and measure anew.
     """
-    opened = _open(run if folder is None else replace(run, run=folder), options, redo="verify" if redo else None)
+    run = run if folder is None else replace(run, run=folder)
     if not elsewhere.given:
-        _finish(opened)
+        _finish(_open(run, options, redo="verify" if redo else None))
         return
     from nas.elsewhere import verify_elsewhere
 
-    frame = verify_elsewhere(opened, elsewhere, num_images=max_images)
-    if frame is not None:
+    opened = _open(run, options, redo=None)
+    if (frame := verify_elsewhere(opened, elsewhere, num_images=max_images, redo=redo)) is not None:
         _show(opened, frame)
 
 

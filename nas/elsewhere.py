@@ -47,25 +47,34 @@ def profile_elsewhere(run: Run, flags: ElsewhereFlags, *, redo: bool = False) ->
     return _measured(flags, lambda folder: _write_profile_bundle(run, folder), adopt)
 
 
-def verify_elsewhere(run: Run, flags: ElsewhereFlags, *, num_images: int | None = None) -> pd.DataFrame | None:
+def verify_elsewhere(
+    run: Run, flags: ElsewhereFlags, *, num_images: int | None = None, redo: bool = False
+) -> pd.DataFrame | None:
     """Results with what another device measured on the exported models; None where only a bundle was asked for.
 
     Args:
         num_images: at most so many validation and as many test images travel.
+        redo: set models that are verified or exported aside, and export them anew.
 
     Raises:
         UserError, ProfileError: as `write_front_bundle`, `measured_on_host` and `import_front` raise them.
     """
 
+    if redo and flags.import_file is not None:
+        raise UserError("--redo would set aside the models that the result is about; give --import alone")
+
     def write(folder: Path) -> None:
+        if redo:
+            run.redo("verify")
         run.export_front()
         rows = json.loads(run.exported_path.read_text(encoding="utf-8"))["rows"]
-        write_front_bundle(
-            folder, run.models_path, [row["index"] for row in rows], run.data, run.profile(), num_images=num_images
-        )
+        profile = HardwareProfile.load(run.folder / "profile.json")
+        indices = [row["index"] for row in rows]
+        write_front_bundle(folder, run.models_path, indices, run.data, profile, num_images=num_images)
 
     def adopt(result: Path) -> pd.DataFrame:
-        results, target, data = import_front(result, run.models_path, run.data, run.profile())
+        profile = HardwareProfile.load(run.folder / "profile.json")
+        results, target, data = import_front(result, run.models_path, run.data, profile)
         return run.record_front(results, target, data)
 
     return _measured(flags, write, adopt)

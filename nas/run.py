@@ -44,7 +44,7 @@ from nas.run_inputs import (
     profile_inputs,
     train_options,
 )
-from nas.run_steps import finetune, front_models, search
+from nas.run_steps import finetune, search
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
 from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity

@@ -9,7 +9,6 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import run_search
 from nas.finetuning.front import finetune_front
 from nas.finetuning.options import FinetuneOptions
-from nas.front_models import FrontModels
 from nas.progress import Progress
 from nas.results import study_location
 from nas.run_inputs import find_executor
@@ -44,24 +43,6 @@ def search(
         executor=find_executor(config),
         settings=inputs,
         progress=progress,
-    )
-
-
-def front_models(run: "Run", frame: pd.DataFrame, profile: HardwareProfile) -> FrontModels:
-    """What of a study's rows is exported, and judged by what was measured on the files."""
-    supernet = Supernet(run.space)
-    supernet.load(run.folder / "supernet.safetensors")
-    return FrontModels(
-        supernet,
-        run.data,
-        profile,
-        frame,
-        run.models_path,
-        objectives=run.config.objectives,
-        constraints=run.config.constraints,
-        architecture=run.fixed,
-        calibration=run.config.calibration,
-        max_models=run.config.max_models,
     )
 
 
