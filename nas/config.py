@@ -23,7 +23,7 @@ CALIBRATIONS = ("min-max", "percentile", "entropy")
 
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _COUNTS = {"threads": 1, "batch": 1, "epochs": 1, "num_evaluations": 1, "seed": 0, "num_validation": 1, "num_images": 1}
-_COUNTS |= {"max_models": 1, "finetune_epochs": 0, "patience": 1, "workers": 1}
+_COUNTS |= {"max_models": 1, "finetune_epochs": 0, "patience": 1, "workers": 1, "samples": 1}
 _TEXTS = (
     "space",
     "data",
@@ -36,7 +36,17 @@ _TEXTS = (
     "study",
     "ray_address",
 )
-_OPTIONAL = ("epochs", "device", "architecture", "num_validation", "num_images", "study", "ray_address", "patience")
+_OPTIONAL = (
+    "epochs",
+    "device",
+    "architecture",
+    "num_validation",
+    "num_images",
+    "study",
+    "ray_address",
+    "patience",
+    "samples",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +72,10 @@ class RunConfig:
     """Images a model sees at once on the target."""
     budget: float = 40.0
     """Seconds that measuring blocks may take."""
+    transfer_from: tuple[str, ...] = ()
+    """Profiles of other devices, by name or file; this machine then measures whole networks only."""
+    samples: int | None = None
+    """Whole networks measured for `transfer_from`; None means 20."""
     epochs: int | None = None
     """Passes over the training images; None leaves it to `TrainOptions`."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -107,8 +121,12 @@ class RunConfig:
         object.__setattr__(self, "budget", parse_seconds(self.budget))
         if self.time_limit is not None:
             object.__setattr__(self, "time_limit", parse_seconds(self.time_limit, name="time_limit"))
-        for name in ("objectives", "constraints"):
+        for name in ("objectives", "constraints", "transfer_from"):
             object.__setattr__(self, name, _as_names(name, getattr(self, name)))
+        if self.samples is not None and not self.transfer_from:
+            raise UserError(f"samples {self.samples} are of a transferred profile; name its sources with --from")
+        if self.transfer_from and self.hardware != "local":
+            raise UserError(f"--from transfers profiles to this machine; leave --hardware {self.hardware} out")
         if not isinstance(self.training, Mapping):
             raise UserError(f"training is {self.training!r}; it must map names of training options to values")
         for name, known in (("calibration", CALIBRATIONS), ("executor", EXECUTORS)):

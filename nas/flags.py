@@ -68,6 +68,11 @@ class TargetFlags:
     """Images a model sees at once. [default: 1]"""
     budget: str | None = None
     """Time for measuring, such as 60, 90s or 5m. [default: 40]"""
+    transfer_from: Annotated[Names, Parameter(name="--from")] = None
+    """Measure whole networks only, and predict their blocks from profiles of other devices: names of `nas hardware` or
+    files; with commas."""
+    samples: int | None = None
+    """Whole networks that --from measures. [default: 20]"""
 
 
 @Parameter(name="*")

@@ -13,7 +13,7 @@ from nas.config import RunConfig
 from nas.data import ImageData, load_data
 from nas.errors import UserError
 from nas.processes import num_processes
-from nas.profiling import profile_device
+from nas.profiling import NUM_SAMPLES, check_sources, profile_device, transfer_profile
 from nas.progress import Progress, rich_progress
 from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.training import TrainOptions
@@ -109,6 +109,16 @@ def make_profile(config: RunConfig, space: SearchSpace, progress: Progress) -> H
     if config.hardware != "local":
         return fitting_profile(config, space)
     runtime = find_runtime(config)
+    if config.transfer_from:
+        return transfer_profile(
+            space,
+            _sources(config, space),
+            runtime=runtime,
+            num_samples=config.samples or NUM_SAMPLES,
+            batch_size=config.batch,
+            budget_s=config.budget,
+            progress=progress,
+        )
     return profile_device(space, runtime=runtime, batch_size=config.batch, budget_s=config.budget, progress=progress)
 
 
@@ -117,6 +127,9 @@ def profile_inputs(config: RunConfig, space: SearchSpace) -> dict[str, str]:
     inputs = {"search space": f"{space.name} {space.fingerprint}"}
     if config.hardware != "local":
         return inputs | {"hardware": f"{config.hardware} {fitting_profile(config, space).fingerprint[:16]}"}
+    if config.transfer_from:
+        sources = " ".join(f"{source.name} {source.fingerprint[:16]}" for source in _sources(config, space))
+        inputs |= {"transferred from": sources, "samples": str(config.samples or NUM_SAMPLES)}
     runtime = find_runtime(config)
     return inputs | {
         "hardware": f"local ({describe_device().processor})",
@@ -125,3 +138,9 @@ def profile_inputs(config: RunConfig, space: SearchSpace) -> dict[str, str]:
         "threads": str(config.threads),
         "batch": str(config.batch),
     }
+
+
+def _sources(config: RunConfig, space: SearchSpace) -> list[HardwareProfile]:
+    sources = [find_profile(name, space=space.name) for name in config.transfer_from]
+    check_sources(sources, space, config.batch)
+    return sources

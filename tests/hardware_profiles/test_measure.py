@@ -198,4 +198,4 @@ def test_the_real_clock_sees_a_run_of_known_length() -> None:
         while time.perf_counter() < end_s:
             pass
 
-    assert 1 <= measure(spin, budget_s=0.05).median_ms < 1.5
+    assert measure(spin, budget_s=0.05).median_ms >= 1  # a busy machine makes it longer, nothing makes it shorter
