@@ -1,10 +1,9 @@
 """Shared by the tests of stages: a profile of the tiny space, measured in about four seconds, and a bundle of it."""
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
-
-import time
 
 import pytest
 
