@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA_TRIED := $(VENV)/.data-tried
 BROWSER_TRIED := $(VENV)/.browser-tried
+SSHD_TRIED := $(VENV)/.sshd-tried
 FASHION_MNIST := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
 # Installs the packages $(1) where there is apt and root's rights, else fails.
@@ -18,7 +19,7 @@ apt_install = { \
 	    && $$as_root $$apt install -y --no-install-recommends $(1); \
 	}
 
-.PHONY: help search test check bench format environment data browser clean
+.PHONY: help search test check bench format environment data browser sshd clean
 
 help:
 	@echo "make search   search for this machine's best networks on Fashion-MNIST, into results/quickstart"
@@ -26,6 +27,7 @@ help:
 	@echo "make check    linters, type checker, import contracts"
 	@echo "make bench    run the benchmarks in tests/benchmarks"
 	@echo "make browser  install Chromium, its driver and npm where they are missing, for the runtime 'browser'"
+	@echo "make sshd     install OpenSSH where it is missing, for the tests of --host"
 	@echo "make format   let ruff rewrite the code"
 
 search: $(INSTALLED) data
@@ -77,6 +79,15 @@ $(BROWSER_TRIED): $(INSTALLED)
 	[ -z "$$missing" ] \
 	  || $(call apt_install,$$missing) \
 	  || echo "apt could not install$$missing: the runtime 'browser' is not there"
+	@touch $@
+
+sshd: $(SSHD_TRIED)
+
+# Tests start an sshd of their own on loopback; without one they are skipped and say why, so a failure here is no error.
+$(SSHD_TRIED): $(INSTALLED)
+	@PATH="$$PATH:/usr/sbin"; { command -v sshd && command -v scp; } >/dev/null \
+	  || $(call apt_install,openssh-server openssh-client) \
+	  || echo "apt could not install openssh-server: the tests of --host are skipped"
 	@touch $@
 
 clean:

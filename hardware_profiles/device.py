@@ -1,12 +1,11 @@
-"""The processor and memory of the machine this runs on."""
+"""The processor and memory of the machine this runs on. Needs nothing but Python, so that it can travel."""
 
+import math
 import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 FLAGS = {
     "avx2": ("avx2",),
@@ -34,7 +33,7 @@ class DeviceInfo:
     num_cores: int
     """Logical cores this process may use."""
     memory_gb: float
-    """Installed memory in GB (10^9 bytes)."""
+    """Installed memory in GB (10^9 bytes); 0 where the system doesn't tell, as Windows."""
     platform: str
     """Operating system, release and architecture."""
 
@@ -46,7 +45,7 @@ def describe_device(*, cpuinfo: Path = Path("/proc/cpuinfo")) -> DeviceInfo:
         processor=processor or platform.processor() or platform.machine() or "unknown",
         flags=flags,
         num_cores=_num_cores(),
-        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        memory_gb=round(_memory_bytes() / 1e9, 1),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}".strip(),
     )
 
@@ -64,3 +63,9 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux only; respects taskset and containers' cpusets
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    names = ("SC_PAGE_SIZE", "SC_PHYS_PAGES")
+    known = getattr(os, "sysconf_names", {})
+    return math.prod(os.sysconf(name) for name in names) if known.keys() >= set(names) else 0

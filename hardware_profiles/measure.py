@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -111,16 +111,13 @@ def measure_interleaved(
         report(0.0, budget_s, f"warm-up {index + 1}/{len(samplers)}")
     steady = (reference, choose_loops(reference, num_warmup)) if reference is not None else None
     rounds: list[Round] = []
-    round_start_s = clock()
-    while len(rounds) < MAX_ROUNDS:
-        rounds.append(take_round(samplers, loops, steady, backward=len(rounds) % 2 == 1))
-        now_s = clock()
-        round_s, round_start_s = now_s - round_start_s, now_s
-        elapsed_s = now_s - start_s
-        total_s = max(budget_s, elapsed_s + (min_rounds - len(rounds)) * round_s)
-        report(min(elapsed_s, total_s), total_s, f"round {len(rounds)}")
-        if len(rounds) >= min_rounds and elapsed_s + round_s > budget_s:
-            break
+    rounds_start_s = clock()
+    budget_left_s = budget_s - (rounds_start_s - start_s)
+    for taken in take_rounds(samplers, loops, steady, budget_s=budget_left_s, min_rounds=min_rounds, clock=clock):
+        rounds.append(taken)
+        round_s = (clock() - rounds_start_s) / len(rounds)
+        total_s = max(budget_s, rounds_start_s - start_s + round_s * max(min_rounds, len(rounds)))
+        report(rounds_start_s - start_s + round_s * len(rounds), total_s, f"round {len(rounds)}")
     report(budget_s, budget_s, f"{len(rounds)} rounds")
     return summarise(rounds, loops)
 
@@ -131,6 +128,30 @@ def choose_loops(sample: Sampler, num_warmup: int = 3) -> int:
     if fastest_s * MAX_LOOPS <= MIN_SAMPLE_S:
         return MAX_LOOPS
     return max(1, math.ceil(MIN_SAMPLE_S / fastest_s))
+
+
+def take_rounds(
+    samplers: Sequence[Sampler],
+    loops: Sequence[int],
+    reference: tuple[Sampler, int] | None,
+    *,
+    budget_s: float,
+    min_rounds: int = 5,
+    num_before: int = 0,
+    clock: Clock = time.perf_counter,
+) -> Iterator[Round]:
+    """Rounds while the next one still fits into `budget_s` seconds; what is done with each of them takes part of these.
+
+    Together with `num_before` earlier ones there are at least `min_rounds`, whatever they take; every second goes in
+    reverse order.
+    """
+    start_s = round_start_s = clock()
+    for number in range(num_before, MAX_ROUNDS):
+        yield take_round(samplers, loops, reference, backward=number % 2 == 1)
+        now_s = clock()
+        round_s, round_start_s = now_s - round_start_s, now_s
+        if number + 1 >= min_rounds and now_s - start_s + round_s > budget_s:
+            return
 
 
 def take_round(

@@ -3,16 +3,28 @@
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from nas import __version__
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
 from nas.finetuning.options import FinetuneOptions
-from nas.flags import QUICKSTART, DesignFlags, Flag, RunOptions, SearchFlags, TargetFlags, TrainFlags, merge_flags
+from nas.flags import (
+    QUICKSTART,
+    DesignFlags,
+    ElsewhereFlags,
+    Flag,
+    RunOptions,
+    SearchFlags,
+    TargetFlags,
+    TrainFlags,
+    merge_flags,
+)
+from nas.mistakes import told_in_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,16 +58,26 @@ def train(*, run: RunOptions = RunOptions(), training: TrainFlags = TrainFlags()
 
 
 @app.command
-def profile(*, run: RunOptions = RunOptions(), target: TargetFlags = TargetFlags(), redo: Flag = False) -> None:
-    """Measure what the blocks of a search space cost on this machine.
+def profile(
+    *,
+    run: RunOptions = RunOptions(),
+    target: TargetFlags = TargetFlags(),
+    elsewhere: ElsewhereFlags = ElsewhereFlags(),
+    redo: Flag = False,
+) -> None:
+    """Measure what the blocks of a search space cost on this machine, or on a device without this project.
 
     Parameters
     ----------
     redo
         Set the profile aside and measure anew.
     """
-    opened = _open(run, target, redo="profile" if redo else None)
-    opened.profile()
+    if elsewhere.given:
+        from nas.elsewhere import profile_elsewhere
+
+        profile_elsewhere(_open(run, target, redo=None), elsewhere, redo=redo)
+        return
+    _open(run, target, redo="profile" if redo else None).profile()
 
 
 @app.command
@@ -108,15 +130,36 @@ def join(run: Path = QUICKSTART, /, *, architecture: str | None = None) -> None:
 
 
 @app.command
-def verify(*, run: RunOptions = RunOptions(), options: SearchFlags = SearchFlags(), redo: Flag = False) -> None:
+def verify(
+    folder: Path | None = None,
+    /,
+    *,
+    run: RunOptions = RunOptions(),
+    options: SearchFlags = SearchFlags(),
+    elsewhere: ElsewhereFlags = ElsewhereFlags(),
+    max_images: int | None = None,
+    redo: Flag = False,
+) -> None:
     """Export the front of a search and measure every exported model; `nas search` ends with it.
 
     Parameters
     ----------
+    folder
+        Folder of the run, as --run.
+    max_images
+        Validation and test images that go to another device, at most so many each. [default: all]
     redo
         Set the verified models aside and measure anew.
     """
-    _finish(_open(run, options, redo="verify" if redo else None))
+    run = run if folder is None else replace(run, run=folder)
+    if not elsewhere.given:
+        _finish(_open(run, options, redo="verify" if redo else None))
+        return
+    from nas.elsewhere import verify_elsewhere
+
+    opened = _open(run, options, redo=None)
+    if (frame := verify_elsewhere(opened, elsewhere, num_images=max_images, redo=redo)) is not None:
+        _show(opened, frame)
 
 
 @app.command
@@ -297,19 +340,12 @@ def spaces(name: str | None = None, /) -> None:
     name
         A name of the list, or my_package.spaces:phone.
     """
-    from nas.tables import extremes_table, space_table
-    from search_spaces import SPACES, get_space
+    from nas.tables import print_space, print_spaces
 
     if name is None:
-        for known in SPACES:
-            space = get_space(known)
-            print(f"{known}: {space.image_size}x{space.image_size} images, {len(space.choices)} genes")
-        return
-    space = get_space(name)
-    console = _console()
-    console.print(space_table(space))
-    print(f"{space.num_architectures()} distinct architectures ({space.num_architectures():.3g})")
-    console.print(extremes_table(space))
+        print_spaces()
+    else:
+        print_space(name, _console())
 
 
 @app.command
@@ -323,34 +359,10 @@ def hardware() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0, 2 after a mistake told in one line, 130 when interrupted."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of libraries, about their own code
-    try:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))  # so that my_package.spaces:phone is found where it is written
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # so that my_package.spaces:phone is found where it is written
+    with told_in_one_line():
         app(sys.argv[1:] if arguments is None else list(arguments), exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        _exit(f"{' '.join(str(error).split())} `nas --help` and `nas VERB --help` list what there is.")
-    except KeyboardInterrupt:
-        _exit("interrupted; the same command continues where it stopped", code=130)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        _exit(f"{error.filename or 'a file'}: {error.strerror}; make room or choose another place, then run it again")
-    except ValueError as error:
-        if not isinstance(error, _user_errors()):
-            raise
-        _exit(" ".join(str(error).split()))
-
-
-def _user_errors() -> tuple[type[ValueError], ...]:
-    from hardware_profiles.errors import ProfileError
-    from search_spaces.errors import SpaceError
-
-    return UserError, ProfileError, SpaceError
-
-
-def _exit(message: str, *, code: int = 2) -> None:
-    print(f"nas: {message}", file=sys.stderr)
-    sys.exit(code)
 
 
 def _console() -> Any:
@@ -379,17 +391,9 @@ def _finish(run: "Run") -> None:
 
 
 def _show(run: "Run", frame: "pd.DataFrame") -> None:
-    """The last things printed: the front and where everything is."""
-    from nas.results import compare_policies
-    from nas.tables import policies_table, results_table
+    from nas.tables import print_results
 
-    _console().print(results_table(frame))
-    policies = compare_policies(run.folder, study=run.study_path.name)
-    if not policies.empty:
-        _console().print(policies_table(policies))
-    if run.finetuned_path.is_dir():
-        print(f"finetuned models: {run.finetuned_path}")
-    print(f"models: {run.models_path}\ntable:  {run.csv_path}\nreport: {run.report_path}")
+    print_results(run, frame, _console())
 
 
 def _study(architecture: str | None) -> str:

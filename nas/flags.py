@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from nas.config import RunConfig, load_options, merge_options
+from nas.errors import UserError
 
 QUICKSTART = Path("results/quickstart")
 
@@ -72,6 +73,30 @@ class TargetFlags:
     files; with commas."""
     samples: int | None = None
     """Whole networks that --from measures. [default: 20]"""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ElsewhereFlags:
+    """Measuring on a device that has Python, onnxruntime and numpy, but not this project."""
+
+    bundle: Path | None = None
+    """Write a folder to copy to the device: `python3 run.py` in it measures there and writes result.json."""
+    import_file: Annotated[Path | None, Parameter(name="--import")] = None
+    """The result.json that a device wrote."""
+    host: str | None = None
+    """Do both through ssh and scp: user@host. The same command continues after a lost connection."""
+    host_python: str = "python3"
+    """How Python is called on the host."""
+
+    def __post_init__(self) -> None:
+        if sum(way is not None for way in (self.bundle, self.import_file, self.host)) > 1:
+            raise UserError("--bundle, --import and --host exclude each other; give one of them")
+
+    @property
+    def given(self) -> bool:
+        """Is it to be measured elsewhere?"""
+        return (self.bundle, self.import_file, self.host) != (None, None, None)
 
 
 @Parameter(name="*")

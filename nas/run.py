@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,13 +14,13 @@ from rich.console import Console
 
 import nas
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import run_search, target_evaluator
+from nas.candidates import target_evaluator
 from nas.config import RunConfig
+from nas.data import ImageData
 from nas.errors import UserError
 from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.sampling import choose_members, plan_trainings
-from nas.finetuning.front import finetune_front
 from nas.finetuning.loop import finetune_recipe
 from nas.finetuning.options import FinetuneOptions
 from nas.processes import is_launched, is_main
@@ -32,20 +32,19 @@ from nas.results import (
     load_results,
     load_verified,
     select,
-    study_location,
     unverified_note,
     write_pareto_csv,
 )
 from nas.run_front import front_models
 from nas.run_inputs import (
     find_architecture,
-    find_executor,
     load_inputs,
     load_quietly,
     make_profile,
     profile_inputs,
     train_options,
 )
+from nas.run_steps import finetune, search
 from nas.search.objectives import parse_constraint
 from nas.search.searchers import get_searcher
 from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
@@ -55,7 +54,10 @@ from nas.tables import describe_profile, describe_supernet
 from nas.target import OtherTargetError, target_runtime
 from nas.training import train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
-from nas.verify import export_unmeasured, measure_front
+from nas.verify import FileResult, export_unmeasured, measure_front, record_front
+
+ELSEWHERE = {"measured": "elsewhere"}
+"""Of a front that another device measured."""
 
 STAGES_OF_A_STUDY = ("search", "verify", "finetune")
 """Those that the search of one architecture's precisions has of its own."""
@@ -89,6 +91,11 @@ class Run:
     def models_path(self) -> Path:
         """Folders of the verified models."""
         return self.folder / f"front{self._suffix}"
+
+    @property
+    def exported_path(self) -> Path:
+        """Which models are exported and not measured."""
+        return self._beside("exported.json")
 
     @property
     def finetuned_path(self) -> Path:
@@ -149,7 +156,7 @@ class Run:
         self.stages.check(stage, inputs)
         if not self.stages.is_done(stage, extent=config.num_evaluations):
             with self._stage(stage, inputs, extent=config.num_evaluations) as progress:
-                found = self._search(supernet, profile, inputs, progress)
+                found = search(self, supernet, profile, inputs, progress)
             if found.attrs["stopped"]:
                 self._say(f"search: stopped, {found.attrs['stopped']}")
                 self.stages.shorten(stage, extent=len(found))
@@ -166,52 +173,56 @@ class Run:
         inputs = self._search_inputs(profile)
         self.stages.check(f"search{self._suffix}", inputs)
         with rich_progress("search", console=self._console) as progress:
-            found = self._search(self.train(), profile, inputs, progress)
+            found = search(self, self.train(), profile, inputs, progress)
         self._say(f"join: the study has {len(found)} candidates")
-
-    def _search(
-        self, supernet: Supernet, profile: HardwareProfile, inputs: dict[str, str], progress: Progress
-    ) -> pd.DataFrame:
-        config = self.config
-        study, name = study_location(self.folder, self.study_path.name, config.study)
-        return run_search(
-            supernet,
-            self.data,
-            profile,
-            study=study,
-            study_name=name,
-            objectives=config.objectives,
-            constraints=config.constraints,
-            num_evaluations=config.num_evaluations,
-            searcher=config.searcher,
-            seed=config.seed,
-            architecture=self.fixed,
-            num_images=config.num_images,
-            calibration=config.calibration,
-            time_limit_s=config.time_limit,
-            patience=config.patience,
-            executor=find_executor(config),
-            settings=inputs,
-            progress=progress,
-        )
 
     def verify(self) -> pd.DataFrame:
         """Results with what was measured on the exported models; writes report and table too."""
-        frame = self.search()
-        profile = HardwareProfile.load(self.folder / "profile.json")
-        stage = f"verify{self._suffix}"
-        inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
-        if not self._is_made(stage, inputs):
+        frame, profile, stage, inputs = self._before_verify()
+        if not self._is_verified(stage, inputs):
             try:
                 runtime = target_runtime(profile)
             except OtherTargetError as error:
                 self._export(frame, profile, inputs | {"measured": "no"}, str(error))
                 return self._results()
             with self._stage(stage, inputs) as progress:
-                self._beside("exported.json").unlink(missing_ok=True)
+                self.exported_path.unlink(missing_ok=True)
                 models = front_models(self, frame, profile)
                 measure_front(models, runtime, profile, self._beside("verified.json"), progress=progress)
         return self._results()
+
+    def export_front(self) -> None:
+        """Export the front, for another device to measure; UserError when it is verified already."""
+        frame, profile, stage, inputs = self._before_verify()
+        self._refuse_verified(stage, inputs)
+        self._export(frame, profile, inputs | {"measured": "no"}, "another device is to measure the models")
+
+    def record_front(
+        self, results: Mapping[int, FileResult], target: Mapping[str, Any], data: ImageData
+    ) -> pd.DataFrame:
+        """Results with what `target` measured on the exported models and the images of `data`."""
+        frame, profile, stage, inputs = self._before_verify()
+        self._refuse_verified(stage, inputs)
+        models = front_models(self, frame, profile)
+        models.data = data
+        with self._stage(stage, inputs | ELSEWHERE):
+            record_front(models, results, target, self._beside("verified.json"))
+            self.exported_path.unlink(missing_ok=True)
+        return self._results()
+
+    def _before_verify(self) -> tuple[pd.DataFrame, HardwareProfile, str, dict[str, str]]:
+        """The study's rows, the profile, the name of the stage and its inputs."""
+        frame = self.search()
+        profile = HardwareProfile.load(self.folder / "profile.json")
+        inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
+        return frame, profile, f"verify{self._suffix}", inputs
+
+    def _is_verified(self, stage: str, inputs: dict[str, str]) -> bool:
+        return self._is_made(stage, inputs) or self._is_made(stage, inputs | ELSEWHERE)
+
+    def _refuse_verified(self, stage: str, inputs: dict[str, str]) -> None:
+        if self._is_verified(stage, inputs):
+            raise UserError(f"'{self.models_path}' is verified already; add --redo to export it anew")
 
     def _export(self, frame: pd.DataFrame, profile: HardwareProfile, inputs: dict[str, str], reason: str) -> None:
         """Export the front for the profile's target to measure; what was measured on other rows is set aside."""
@@ -221,7 +232,7 @@ class Run:
                 self.redo("verify")
             with self._stage(stage, inputs) as progress:
                 models = front_models(self, frame, profile)
-                export_unmeasured(models, profile, self._beside("exported.json"), reason=reason, progress=progress)
+                export_unmeasured(models, profile, self.exported_path, reason=reason, progress=progress)
         self._say(f"verify: {reason}; models are exported, latencies predicted: run `nas verify` on the target")
 
     def _is_made(self, stage: str, inputs: dict[str, str]) -> bool:
@@ -251,7 +262,7 @@ class Run:
         rows = (load_finetuned(self.folder, study=study) or {"rows": []})["rows"]
         if not (self.stages.is_done(stage) and {row["index"] for row in rows} >= set(chosen)):
             with self._stage(stage, inputs) as progress:
-                self._finetune(profile, chosen, options, progress)
+                finetune(self, profile, chosen, options, progress)
         return self._results()
 
     def _results(self) -> pd.DataFrame:
@@ -299,25 +310,6 @@ class Run:
             write_report(self.folder, study=self.study_path.name)
         tables = load_sensitivity(self.folder)
         return tables[tables["architecture"] == architecture]
-
-    def _finetune(
-        self, profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
-    ) -> None:
-        supernet = Supernet(self.space)
-        supernet.load(self.folder / "supernet.safetensors")
-        finetune_front(
-            supernet,
-            self.data,
-            target_runtime(profile),
-            profile,
-            self.folder,
-            chosen,
-            recipe=self.train_options,
-            options=options,
-            study=self.study_path.name,
-            calibration=self.config.calibration,
-            progress=progress,
-        )
 
     def _check_feasible(self, profile: HardwareProfile | None) -> None:
         """Refuse constraints that nothing can meet before hours of training, not after; some need no profile."""

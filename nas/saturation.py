@@ -1,10 +1,11 @@
 """How many bits int8 weights may have on a device, found out by running models whose exact result is known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
+from hardware_profiles.probes import Probe, exact_weight_bits
 from hardware_profiles.runtimes import Runtime
 from nas.calibration import calibrate
 from nas.errors import UserError
@@ -18,8 +19,8 @@ FORMS = (8, 7)
 """Bits of signed weights, with unsigned 8-bit activations; the first exact one is taken."""
 
 NUM_CHANNELS = 64
-TOLERANCE = 0.02
-"""Of the largest output: a convolution's may be an 8-bit level off, a saturated sum is wrong by half."""
+INT8 = ("int8", "int8-dynamic")
+"""Precisions whose products are of 8-bit integers."""
 
 
 def find_weight_bits(runtime: Runtime) -> int:
@@ -31,36 +32,37 @@ def find_weight_bits(runtime: Runtime) -> int:
     Raises:
         UserError: no form is exact.
     """
-    precisions = [precision for precision in ("int8", "int8-dynamic") if precision in runtime.precisions]
-    for bits in FORMS:
-        if all(_is_exact(runtime, precision, bits, *probe) for precision in precisions for probe in _probes()):
-            return bits
+    precisions = [precision for precision in INT8 if precision in runtime.precisions]
+    found = exact_weight_bits(runtime, ((bits, make_probes(precisions, bits)) for bits in FORMS))
+    if found is not None:
+        return found
     raise UserError(
         f"runtime '{runtime.name}' {runtime.version} computes int8 wrongly here, even with {FORMS[-1]}-bit weights; "
         "use another one, or take int8 out of its `precisions`"
     )
 
 
-def _probes() -> Iterator[tuple[BlockSpec, nn.Module]]:
-    """A matrix multiplication and convolutions whose products are as large as they can be."""
+def make_probes(precisions: Sequence[str], bits: int) -> Iterator[Probe]:
+    """A matrix multiplication and convolutions with the largest products there are, in each of `precisions`."""
+    for spec, module in _layers():
+        x = torch.ones(1, *spec.reads[0].shape)
+        network = Network([spec], [module])
+        ranges = calibrate(network, x)
+        for precision in precisions:
+            with torch.no_grad():  # sums are below 2^24, where fp32 is exact
+                expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=bits)(x)
+            model = quantize_block(export_block(module, spec), precision, ranges[spec.name], weight_bits=bits)
+            source, name = model.SerializeToString(), model.graph.input[0].name
+            yield Probe(source, (name, tuple(x.shape)), expected.numpy())
+
+
+def _layers() -> Iterator[tuple[BlockSpec, nn.Module]]:
     tokens, image = Port(layout="BTC", shape=(4, NUM_CHANNELS)), Port(shape=(NUM_CHANNELS, 4, 4))
     linear = nn.Linear(NUM_CHANNELS, NUM_CHANNELS, bias=False)
     yield _spec(tokens), _extreme(linear)
     for kernel, groups in ((1, 1), (3, 1), (3, NUM_CHANNELS)):
         conv = nn.Conv2d(NUM_CHANNELS, NUM_CHANNELS, kernel, padding=kernel // 2, groups=groups, bias=False)
         yield _spec(image), _extreme(conv)
-
-
-def _is_exact(runtime: Runtime, precision: str, bits: int, spec: BlockSpec, module: nn.Module) -> bool:
-    """Does the runtime give what the simulation does? Its sums are below 2^24, where fp32 is exact."""
-    x = torch.ones(1, *spec.reads[0].shape)
-    network = Network([spec], [module])
-    ranges = calibrate(network, x)
-    with torch.no_grad():
-        expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=bits)(x)
-    model = quantize_block(export_block(module, spec), precision, ranges[spec.name], weight_bits=bits)
-    found = runtime.load(model.SerializeToString()).run({model.graph.input[0].name: x.numpy()})[0]
-    return bool((torch.from_numpy(found) - expected).abs().max() <= TOLERANCE * expected.abs().max())
 
 
 def _extreme(layer: nn.Linear | nn.Conv2d) -> nn.Module:

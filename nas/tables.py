@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,12 @@ from hardware_profiles.profile import HardwareProfile, list_profiles
 from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
 from nas.fidelity.ranking import TITLES
-from nas.results import front, objectives_of
-from search_spaces import Architecture, SearchSpace
+from nas.results import compare_policies, front, objectives_of
+from search_spaces import SPACES, Architecture, SearchSpace, get_space
 from search_spaces.cost import network_cost
+
+if TYPE_CHECKING:
+    from nas.run import Run
 
 _FORMATS = {
     "error_pct": (1.0, "{:.2f}", "error %"),
@@ -175,6 +178,32 @@ def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
         target = (runtime, str(p.num_threads), str(p.batch_size))
         table.add_row(p.name, p.device.processor, p.space, *target, error, kendall, p.date[:10])
     return table
+
+
+def print_results(run: "Run", frame: pd.DataFrame, console: Console) -> None:
+    """The last things a run prints: the front and where everything is."""
+    console.print(results_table(frame))
+    policies = compare_policies(run.folder, study=run.study_path.name)
+    if not policies.empty:
+        console.print(policies_table(policies))
+    if run.finetuned_path.is_dir():
+        print(f"finetuned models: {run.finetuned_path}")
+    print(f"models: {run.models_path}\ntable:  {run.csv_path}\nreport: {run.report_path}")
+
+
+def print_spaces() -> None:
+    """The search spaces there are."""
+    for name in SPACES:
+        space = get_space(name)
+        print(f"{name}: {space.image_size}x{space.image_size} images, {len(space.choices)} genes")
+
+
+def print_space(name: str, console: Console) -> None:
+    """Genes of a search space, number of architectures, smallest and largest network."""
+    space = get_space(name)
+    console.print(space_table(space))
+    print(f"{space.num_architectures()} distinct architectures ({space.num_architectures():.3g})")
+    console.print(extremes_table(space))
 
 
 def print_hardware(console: Console) -> None:

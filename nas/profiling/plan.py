@@ -41,6 +41,11 @@ class PlannedNetwork(NamedTuple):
     role: Literal["fit", "held-out"]
     model: onnx.ModelProto
 
+    @property
+    def precisions(self) -> list[str]:
+        """Those that its blocks have."""
+        return sorted({precision for _, precision in self.blocks})
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProfilePlan:
@@ -106,11 +111,17 @@ def plan_profile(
         batch_size=batch_size,
         precisions=known,
         weight_bits=weight_bits,
-        empty=_identity(space, batch_size),
+        empty=empty_model((batch_size, space.num_channels, space.image_size, space.image_size)),
         rows=tuple(rows[index] for index in order),
         features_RF=features_RF[order],
         networks=tuple(_networks(space, known, models, seed, num_fit, num_held_out)),
     )
+
+
+def model_input(model: onnx.ModelProto) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a planned model's input."""
+    value = model.graph.input[0]
+    return value.name, tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim)
 
 
 def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
@@ -136,8 +147,8 @@ def _planned_rows(spec: BlockSpec, precisions: Sequence[str], batch_size: int, b
             yield PlannedRow(key, precision, model, prefixed.ByteSize())
 
 
-def _identity(space: SearchSpace, batch_size: int) -> onnx.ModelProto:
-    shape = [batch_size, space.num_channels, space.image_size, space.image_size]
+def empty_model(shape: Sequence[int]) -> onnx.ModelProto:
+    """A model that hands an input of this shape on."""
     ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x_in", "x_out")]
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Identity", ["x_in"], ["x_out"])], "empty", ends[:1], ends[1:]

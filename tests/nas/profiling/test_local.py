@@ -118,5 +118,5 @@ def test_a_precision_that_the_runtime_refuses_is_not_tried_again(plan: ProfilePl
 
 def test_a_runtime_without_fp32_is_refused(plan: ProfilePlan) -> None:
     runtime = Scripted(refuses=b"Identity")
-    with pytest.raises(UserError, match="scripted 1 can't run fp32 networks: no such operator"):
+    with pytest.raises(ProfileError, match="scripted 1 can't run fp32: no such operator"):
         measure_plan(plan, runtime, budget_s=20, clock=runtime)

@@ -1,0 +1,66 @@
+"""Stages of a run, called with what its options say."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from hardware_profiles.profile import HardwareProfile
+from nas.candidates import run_search
+from nas.finetuning.front import finetune_front
+from nas.finetuning.options import FinetuneOptions
+from nas.progress import Progress
+from nas.results import study_location
+from nas.run_inputs import find_executor
+from nas.supernet import Supernet
+from nas.target import target_runtime
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+
+def search(
+    run: "Run", supernet: Supernet, profile: HardwareProfile, inputs: dict[str, str], progress: Progress
+) -> pd.DataFrame:
+    config = run.config
+    study, name = study_location(run.folder, run.study_path.name, config.study)
+    return run_search(
+        supernet,
+        run.data,
+        profile,
+        study=study,
+        study_name=name,
+        objectives=config.objectives,
+        constraints=config.constraints,
+        num_evaluations=config.num_evaluations,
+        searcher=config.searcher,
+        seed=config.seed,
+        architecture=run.fixed,
+        num_images=config.num_images,
+        calibration=config.calibration,
+        time_limit_s=config.time_limit,
+        patience=config.patience,
+        executor=find_executor(config),
+        settings=inputs,
+        progress=progress,
+    )
+
+
+def finetune(
+    run: "Run", profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
+) -> None:
+    supernet = Supernet(run.space)
+    supernet.load(run.folder / "supernet.safetensors")
+    finetune_front(
+        supernet,
+        run.data,
+        target_runtime(profile),
+        profile,
+        run.folder,
+        chosen,
+        recipe=run.train_options,
+        options=options,
+        study=run.study_path.name,
+        calibration=run.config.calibration,
+        progress=progress,
+    )
