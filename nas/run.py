@@ -178,6 +178,7 @@ class Run:
             study_name=name,
             objectives=config.objectives,
             constraints=config.constraints,
+            focus=config.focus,
             num_evaluations=config.num_evaluations,
             searcher=config.searcher,
             seed=config.seed,
@@ -341,7 +342,7 @@ class Run:
             "profile": profile.fingerprint[:16],
             "objectives": ", ".join(config.objectives),
             "constraints": ", ".join(str(parse_constraint(text)) for text in config.constraints) or "none",
-            "searcher": config.searcher,
+            "searcher": " ".join((config.searcher, *config.focus)),
             "seed": str(config.seed),
             "num_images": str(config.num_images or "default"),
             "calibration": config.calibration,
@@ -378,9 +379,8 @@ class Run:
             yield no_progress
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.save(
-            self.folder / f"config{self._suffix if stage.partition('-')[0] in STAGES_OF_A_STUDY else ''}.yaml"
-        )
+        suffix = self._suffix if stage.partition("-")[0] in STAGES_OF_A_STUDY else ""
+        self.config.save(self.folder / f"config{suffix}.yaml")
         self.stages.start(stage, inputs, extent=extent)
         start_s = time.monotonic()
         with rich_progress(stage, console=self._console) as progress:
