@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.search.pareto import hypervolume, is_nondominated
+from nas.search.pareto import hypervolume, is_nondominated, nondominated_layers
 
 _NUM_CONSIDERED = 400
 """Candidates considered for a batch, best non-dominated layers first."""
@@ -84,11 +84,7 @@ def optimistic_batch(
 
 def best_layers(costs: np.ndarray, num: int) -> np.ndarray:
     """Rows of the first non-dominated layers, up to `num` of them."""
-    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
-    while len(rest) and len(rows) < num:
-        layer = is_nondominated(costs[rest])
-        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
-    return rows[:num]
+    return np.argsort(nondominated_layers(costs, num), kind="stable")[:num]
 
 
 def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -102,6 +102,7 @@ def test_gaussian_process_equals_scikit_learn_with_the_same_kernel():
     mean, std = model.predict(new, return_std=True)
     expected, expected_std = reference.predict((new - model.center_) / model.spread_, return_std=True)
     np.testing.assert_allclose(mean, expected * y.std() + y.mean(), rtol=1e-6)
+    np.testing.assert_allclose(model.predict(new), mean, rtol=1e-9)
     np.testing.assert_allclose((std / y.std()) ** 2 + noise, expected_std**2, rtol=1e-6)
     inner = scaled @ scaled.T
     likelihood, _ = gp._negative_log_likelihood(
