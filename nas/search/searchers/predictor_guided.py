@@ -97,9 +97,9 @@ class _Model:
         self.measured = Measured.of(problem, rows)
         cheap = problem.compute_cheap(self.measured.vectors)
         features = self._features.transform(self.measured.vectors, cheap)
-        groups = self._features.groups(len(cheap))
+        groups, tied = self._features.groups(len(cheap)), self._features.tied()
         self._predictors = {
-            o.name: AccuracyPredictor(families, groups).fit(features, as_costs(self.measured.values, [o])[:, 0])
+            o.name: AccuracyPredictor(families, groups, tied).fit(features, as_costs(self.measured.values, [o])[:, 0])
             for o in problem.expensive
         }
         self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
