@@ -63,11 +63,10 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
             self.spread_[part] = float(np.sqrt(((X - self.center_)[:, part] ** 2).sum(axis=1).mean())) or 1.0
         self.X_ = (X - self.center_) / self.spread_
         target = (short - self.y_mean_) / self.y_scale_
-        self.log_parameters_ = self.log_parameters
-        if self.log_parameters is None:
-            self.log_parameters_, relevance = self._tune(target)
-            self.spread_ /= np.sqrt(relevance)
-            self.X_ *= np.sqrt(relevance)
+        given = self.log_parameters
+        self.log_parameters_, relevance = self._tune(target) if given is None else (given, np.ones(X.shape[1]))
+        self.spread_ /= np.sqrt(relevance)
+        self.X_ *= np.sqrt(relevance)
         kernel = self._kernel(self.X_, self.X_) + np.exp(self.log_parameters_[-1]) * np.eye(len(y))
         self.factor_ = cholesky(kernel, lower=True)
         self.weights_ = cho_solve((self.factor_, True), target)
