@@ -1,6 +1,6 @@
 """Seconds that the engine itself takes in a whole search: 1,000 evaluations of 80 genes whose measuring costs nothing.
 
-    python -m tests.benchmarks.engine_time [--num-evaluations 1000] [--genes 80] [--output results/search/engine_time.json]
+    python -m tests.benchmarks.engine_time [--num-evaluations 1000] [--genes 80] [--output FILE]
 
 Error and latency are linear sums over the genes, which pull against each other. Counted is everything that `optimize`
 does: fits, inner searches, choosing, and keeping the study in a file. One thread, one run.
