@@ -17,7 +17,7 @@ _BOUNDS = np.log([(1e-4, 1e2), (1e-4, 1e2), (0.1, 10.0)])
 _START_NOISE, _BOUNDS_NOISE = np.log(0.05), np.log((1e-5, 1.0))
 _PRIOR_STD = 3.0
 """Of the logarithm of each parameter about its start: keeps those that the data leave open."""
-_RELEVANCE_STD, _BOUNDS_RELEVANCE = 1.0, (-6.0, 6.0)
+_RELEVANCE_STD, _BOUNDS_RELEVANCE = 0.5, (-6.0, 6.0)
 """The same of the logarithms of relevances, about 0."""
 _NUM_AT_ONCE = 1024
 """Rows predicted at a time: their kernel with some hundred others stays in the processor's cache."""
