@@ -17,7 +17,7 @@ from nas.errors import UserError
 from nas.evaluation import accuracy_pct, normalize, recalibrate
 from nas.progress import Progress
 from nas.quantization import simulate
-from nas.search import Objective, optimize, parse_constraint
+from nas.search import Objective, optimize, parse_constraint, parse_focus
 from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.search.study import STUDY_NAME
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
@@ -230,6 +230,7 @@ def run_search(
     study_name: str = STUDY_NAME,
     objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
     constraints: Sequence[str] = (),
+    focus: Sequence[str] = (),
     num_evaluations: int = 60,
     searcher: str = "predictor-guided",
     seed: int = 0,
@@ -293,6 +294,7 @@ def run_search(
             canonical=lru_cached(candidates),
             initial=[candidates.genotype(candidate) for candidate in first_candidates(cheap, sensitivity_of)],
             constraints=limits,
+            focus=[parse_focus(text, objectives) for text in focus],
             cheap=cheap,
             study=study,
             study_name=study_name,

@@ -83,6 +83,8 @@ class RunConfig:
     objectives: tuple[str, ...] = ("error_pct", "latency_ms", "size_bytes")
     constraints: tuple[str, ...] = ()
     """Such as `latency_ms<=2.5`."""
+    focus: tuple[str, ...] = ()
+    """Such as `latency_ms=1..2`: where models will be used, and the search is to look; it forbids nothing."""
     num_evaluations: int = 50
     """Candidates whose accuracy is measured, earlier ones of the same run included."""
     time_limit: float | None = None
@@ -121,7 +123,7 @@ class RunConfig:
         object.__setattr__(self, "budget", parse_seconds(self.budget))
         if self.time_limit is not None:
             object.__setattr__(self, "time_limit", parse_seconds(self.time_limit, name="time_limit"))
-        for name in ("objectives", "constraints", "transfer_from"):
+        for name in ("objectives", "constraints", "focus", "transfer_from"):
             object.__setattr__(self, name, _as_names(name, getattr(self, name)))
         if self.samples is not None and not self.transfer_from:
             raise UserError(f"samples {self.samples} are of a transferred profile; name its sources with --from")
@@ -132,7 +134,7 @@ class RunConfig:
         for name, known in (("calibration", CALIBRATIONS), ("executor", EXECUTORS)):
             if getattr(self, name) not in known:
                 raise UserError(unknown_name(name, getattr(self, name), known))
-        _check_objectives(self.objectives, self.constraints)
+        _check_objectives(self.objectives, self.constraints, self.focus)
 
     def to_yaml(self) -> str:
         """The file that gives this configuration back."""
@@ -230,10 +232,10 @@ def _as_names(name: str, value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for item in items for part in item.split(",") if part.strip())
 
 
-def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...]) -> None:
-    if objectives == RunConfig.objectives and not constraints:
+def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...], focus: tuple[str, ...]) -> None:
+    if objectives == RunConfig.objectives and not constraints and not focus:
         return  # the rules below cost imports
-    from nas.search.objectives import check_name, parse_constraint
+    from nas.search.objectives import check_name, parse_constraint, parse_focus
 
     for name in objectives:
         check_name(name, OBJECTIVES, kind="objective")
@@ -244,3 +246,5 @@ def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...])
         )
     for text in constraints:
         parse_constraint(text, OBJECTIVES)
+    for text in focus:
+        parse_focus(text, objectives)

@@ -134,6 +134,9 @@ class SearchFlags:
     commas. [default: the first three]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
+    focus: Names = None
+    """A range in which models will be used, such as latency_ms=1..2, where the search spends its evaluations once it
+    knows a little; may be repeated, one an objective."""
     num_evaluations: int | None = None
     """Candidates whose accuracy is measured, in all; more than before searches on. [default: 50]"""
     time_limit: str | None = None

@@ -330,7 +330,7 @@ class Run:
             "profile": profile.fingerprint[:16],
             "objectives": ", ".join(config.objectives),
             "constraints": ", ".join(str(parse_constraint(text)) for text in config.constraints) or "none",
-            "searcher": config.searcher,
+            "searcher": " ".join((config.searcher, *config.focus)),
             "seed": str(config.seed),
             "num_images": str(config.num_images or "default"),
             "calibration": config.calibration,
@@ -367,9 +367,8 @@ class Run:
             yield no_progress
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.config.save(
-            self.folder / f"config{self._suffix if stage.partition('-')[0] in STAGES_OF_A_STUDY else ''}.yaml"
-        )
+        suffix = self._suffix if stage.partition("-")[0] in STAGES_OF_A_STUDY else ""
+        self.config.save(self.folder / f"config{suffix}.yaml")
         self.stages.start(stage, inputs, extent=extent)
         start_s = time.monotonic()
         with rich_progress(stage, console=self._console) as progress:

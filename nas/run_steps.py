@@ -32,6 +32,7 @@ def search(
         study_name=name,
         objectives=config.objectives,
         constraints=config.constraints,
+        focus=config.focus,
         num_evaluations=config.num_evaluations,
         searcher=config.searcher,
         seed=config.seed,

@@ -15,6 +15,8 @@ from predictors.gaussian_process import Compression, GaussianProcess
 from predictors.metrics import prediction_metrics
 from search_spaces.errors import unknown_name
 
+Tied = Sequence[Sequence[int]]
+
 
 class Ridge(BayesianRidge):
     """scikit-learn's Bayesian ridge regression, with what each row would be given by the others."""
@@ -33,13 +35,14 @@ class Ridge(BayesianRidge):
         return self.left_out_
 
 
-FAMILIES: Mapping[str, Callable[[Sequence[int]], Any]] = {
-    "bayesian-ridge": lambda groups: Ridge(),
-    "gaussian-process": lambda groups: GaussianProcess(groups),
-    "compressed-gaussian-process": lambda groups: GaussianProcess(groups, compress=True),
+FAMILIES: Mapping[str, Callable[[Sequence[int], Tied], Any]] = {
+    "bayesian-ridge": lambda groups, tied: Ridge(),
+    "gaussian-process": lambda groups, tied: GaussianProcess(groups),
+    "compressed-gaussian-process": lambda groups, tied: GaussianProcess(groups, compress=True),
+    "relevance-gaussian-process": lambda groups, tied: GaussianProcess(groups, compress=True, tied=tied),
 }
-"""From the sizes of the groups of features to an estimator with `fit(X, y)`, `predict(X, return_std)` and
-`leave_one_out()`; all deterministic."""
+"""From the sizes of the groups of features and the sets that are tied (see `GaussianProcess`) to an estimator with
+`fit(X, y)`, `predict(X, return_std)` and `leave_one_out()`; all deterministic."""
 
 
 class AccuracyPredictor(RegressorMixin, BaseEstimator):
@@ -48,19 +51,21 @@ class AccuracyPredictor(RegressorMixin, BaseEstimator):
     Args:
         families: names in `FAMILIES` to choose from.
         groups: number of columns of each group of features, in order; empty: all columns are one group.
+        tied: sets of columns that are tuned a relevance each.
 
     Attributes:
         family_: name of the chosen family.
         errors_: family -> mean absolute error on rows it did not see (its few parameters did), in `Compression` units.
     """
 
-    def __init__(self, families: Sequence[str] = tuple(FAMILIES), groups: Sequence[int] = ()) -> None:
+    def __init__(self, families: Sequence[str] = tuple(FAMILIES), groups: Sequence[int] = (), tied: Tied = ()) -> None:
         self.families = families
         self.groups = groups
+        self.tied = tied
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "AccuracyPredictor":
         """Learn from features X (N x F) and values y (N); N must be 2 or more."""
-        models = {family: _estimator(family, self.groups).fit(X, y) for family in self.families}
+        models = {family: _estimator(family, self.groups, self.tied).fit(X, y) for family in self.families}
         short = Compression(y).forward
         self.errors_ = {
             family: float(np.abs(short(model.leave_one_out()) - short(y)).mean()) for family, model in models.items()
@@ -101,7 +106,7 @@ def cross_validated_predictions(
     return predicted
 
 
-def _estimator(family: str, groups: Sequence[int]) -> Any:
+def _estimator(family: str, groups: Sequence[int], tied: Tied = ()) -> Any:
     if family not in FAMILIES:
         raise ValueError(unknown_name("predictor family", family, FAMILIES))
-    return FAMILIES[family](groups)
+    return FAMILIES[family](groups, tied)

@@ -48,6 +48,23 @@ class GenotypeFeatures:
         own = sum(len(c.values) + (len(c.values) > 2 and _is_ordered(c)) for c in self.choices if len(c.values) > 1)
         return tuple(size for size in (own, sum(map(len, self._shared)), num_numeric) if size)
 
+    def tied(self) -> list[list[int]]:
+        """Columns of the first group that a predictor may weigh together: those of each gene, those of each shared
+        value."""
+        sets: list[list[int]] = []
+        shared: dict[tuple[object, int], list[int]] = {}
+        column = 0
+        for choice in self.choices:
+            size = len(choice.values)
+            if size < 2:
+                continue
+            sets.append(list(range(column, column + size + (size > 2 and _is_ordered(choice)))))
+            if choice.values in self._shared:
+                for value in range(size):
+                    shared.setdefault((choice.values, value), []).append(column + value)
+            column += len(sets[-1])
+        return [*sets, *shared.values()]
+
 
 def _is_ordered(choice: Choice) -> bool:
     return all(isinstance(value, int | float) for value in choice.values)

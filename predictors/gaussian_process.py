@@ -17,8 +17,10 @@ _BOUNDS = np.log([(1e-4, 1e2), (1e-4, 1e2), (0.1, 10.0)])
 _START_NOISE, _BOUNDS_NOISE = np.log(0.05), np.log((1e-5, 1.0))
 _PRIOR_STD = 3.0
 """Of the logarithm of each parameter about its start: keeps those that the data leave open."""
-_NUM_AT_ONCE = 4096
-"""Rows predicted at a time, which bounds the memory."""
+_RELEVANCE_STD, _BOUNDS_RELEVANCE = 0.5, (-6.0, 6.0)
+"""The same of the logarithms of relevances, about 0."""
+_NUM_AT_ONCE = 1024
+"""Rows predicted at a time: their kernel with some hundred others stays in the processor's cache."""
 
 
 class GaussianProcess(RegressorMixin, BaseEstimator):
@@ -26,6 +28,8 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
 
     Args:
         groups: number of columns of each group of features, in order; empty: all columns are one group.
+        tied: sets of columns that are tuned a relevance each; a column is multiplied by the square root of the product
+            of those of its sets (automatic relevance determination, in the book's section 5.1).
         compress: learn targets whose tail of high values is shortened (see `Compression`).
         log_parameters: logarithms of linear weight, smooth weight, length scale (in units of the root mean square
             distance from the mean) of each group, then of the noise variance, of targets scaled to unit variance; None:
@@ -37,11 +41,13 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
         self,
         groups: Sequence[int] = (),
         compress: bool = False,
+        tied: Sequence[Sequence[int]] = (),
         log_parameters: np.ndarray | None = None,
         max_tuned: int = 300,
     ) -> None:
         self.groups = groups
         self.compress = compress
+        self.tied = tied
         self.log_parameters = log_parameters
         self.max_tuned = max_tuned
 
@@ -57,7 +63,10 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
             self.spread_[part] = float(np.sqrt(((X - self.center_)[:, part] ** 2).sum(axis=1).mean())) or 1.0
         self.X_ = (X - self.center_) / self.spread_
         target = (short - self.y_mean_) / self.y_scale_
-        self.log_parameters_ = self.log_parameters if self.log_parameters is not None else self._tune(target)
+        given = self.log_parameters
+        self.log_parameters_, relevance = self._tune(target) if given is None else (given, np.ones(X.shape[1]))
+        self.spread_ /= np.sqrt(relevance)
+        self.X_ *= np.sqrt(relevance)
         kernel = self._kernel(self.X_, self.X_) + np.exp(self.log_parameters_[-1]) * np.eye(len(y))
         self.factor_ = cholesky(kernel, lower=True)
         self.weights_ = cho_solve((self.factor_, True), target)
@@ -80,15 +89,31 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
 
     def _predict(self, X: np.ndarray, return_std: bool) -> tuple[np.ndarray, np.ndarray]:
         scaled = (X - self.center_) / self.spread_
-        cross = self._kernel(scaled, self.X_)
-        mean = cross @ self.weights_
+        mean = self._mean(scaled)
         if not return_std:
             return mean, mean
+        cross = self._kernel(scaled, self.X_)
         prior = np.zeros(len(X))
         for (linear, smooth, _), part in zip(self._weights(), self.slices_, strict=True):
             prior += linear * (scaled[:, part] ** 2).sum(axis=1) + smooth
         variance = prior - (solve_triangular(self.factor_, cross.T, lower=True) ** 2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+    def _mean(self, scaled: np.ndarray) -> np.ndarray:
+        """`_kernel(scaled, X_) @ weights_` in few passes: one product and one exponential a group.
+
+        The linear part needs no kernel, and the exponent of the smooth one is an inner product of extended rows.
+        """
+        mean = np.zeros(len(scaled))
+        for (linear, smooth, length), part in zip(self._weights(), self.slices_, strict=True):
+            A, B = scaled[:, part], self.X_[:, part]
+            mean += A @ (linear * (B.T @ self.weights_))
+            near = A @ (B.T / length**2)
+            near -= (A**2).sum(axis=1)[:, None] / (2 * length**2)
+            near -= (B**2).sum(axis=1) / (2 * length**2)
+            np.exp(np.minimum(near, 0.0, out=near), out=near)
+            mean += near @ (smooth * self.weights_)
+        return mean
 
     def _back(self, z: np.ndarray) -> np.ndarray:
         short = z * self.y_scale_ + self.y_mean_
@@ -110,24 +135,54 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
             kernel += inner
         return kernel
 
-    def _tune(self, target: np.ndarray) -> np.ndarray:
+    def _tune(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Logarithms of the parameters, and the relevance of each column; both of the highest posterior density."""
         rows = np.unique(np.linspace(0, len(target) - 1, min(len(target), self.max_tuned)).astype(int))
-        products = []
-        for part in self.slices_:
-            X = self.X_[rows, part]
-            inner = X @ X.T
-            products.append((inner, _squared_distances(X, X, inner)))
-        start = np.append(np.tile(_START, len(products)), _START_NOISE)
-        result = minimize(
-            _loss,
-            start,
-            args=(start, products, target[rows]),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[*np.tile(_BOUNDS, (len(products), 1)), _BOUNDS_NOISE],
-            options={"maxiter": 40},
-        )
-        return result.x
+        X, num_tied = self.X_[rows], len(self.tied)
+        members = np.zeros((num_tied, X.shape[1]))
+        for number, columns in enumerate(self.tied):
+            members[number, list(columns)] = 1.0
+        center = np.append(np.tile(_START, len(self.slices_)), _START_NOISE)
+        as_they_are = self._products(X)
+
+        def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+            relevances, parameters = values[:num_tied], values[num_tied:]
+            scaled = X * np.exp(0.5 * relevances @ members)
+            products = self._products(scaled) if num_tied else as_they_are
+            value, gradient, outer = _negative_log_likelihood(parameters, products, target[rows])
+            slopes = members @ self._column_slopes(scaled, parameters, products, outer) if num_tied else relevances
+            offset, away = (parameters - center) / _PRIOR_STD, relevances / _RELEVANCE_STD
+            value += 0.5 * float(offset @ offset + away @ away)
+            return value, np.concatenate([slopes + away / _RELEVANCE_STD, gradient + offset / _PRIOR_STD])
+
+        bounds = [*[_BOUNDS_RELEVANCE] * num_tied, *np.tile(_BOUNDS, (len(self.slices_), 1)), _BOUNDS_NOISE]
+        start = np.append(np.zeros(num_tied), center)
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40}).x
+        return found[num_tied:], np.exp(found[:num_tied] @ members)
+
+    def _products(self, X: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Inner products and squared distances (both N x N) of each group."""
+        inners = [X[:, part] @ X[:, part].T for part in self.slices_]
+        return [
+            (inner, _squared_distances(X[:, part], X[:, part], inner))
+            for part, inner in zip(self.slices_, inners, strict=True)
+        ]
+
+    def _column_slopes(
+        self,
+        X: np.ndarray,
+        log_parameters: np.ndarray,
+        products: list[tuple[np.ndarray, np.ndarray]],
+        outer: np.ndarray,
+    ) -> np.ndarray:
+        """Slope of the negative log likelihood along the logarithm of each column's relevance."""
+        slopes = np.empty(X.shape[1])
+        triples = np.exp(log_parameters[:-1]).reshape(-1, 3)
+        for (linear, smooth, length), part, (_, squared) in zip(triples, self.slices_, products, strict=True):
+            pull = outer * (smooth / (4 * length**2) * np.exp(squared * (-0.5 / length**2)))
+            both = 0.5 * linear * outer + 2 * pull
+            slopes[part] = ((both @ X[:, part]) * X[:, part]).sum(axis=0) - 2 * pull.sum(axis=1) @ X[:, part] ** 2
+        return slopes
 
 
 class Compression:
@@ -163,19 +218,10 @@ def _inverse(factor: np.ndarray) -> np.ndarray:
     return np.tril(lower) + np.tril(lower, -1).T
 
 
-def _loss(
-    log_parameters: np.ndarray, center: np.ndarray, products: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Negative log posterior of the parameters, whose prior is normal about `center`, and its gradient."""
-    value, gradient = _negative_log_likelihood(log_parameters, products, target)
-    offset = (log_parameters - center) / _PRIOR_STD
-    return value + 0.5 * float(offset @ offset), gradient + offset / _PRIOR_STD
-
-
 def _negative_log_likelihood(
     log_parameters: np.ndarray, products: list[tuple[np.ndarray, np.ndarray]], target: np.ndarray
-) -> tuple[float, np.ndarray]:
-    """Value and gradient of the negative log marginal likelihood (Rasmussen and Williams, equations 5.8 and 5.9).
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Its value, its gradient (Rasmussen and Williams, equations 5.8 and 5.9), and twice its slope along the kernel.
 
     `products` holds inner products and squared distances (both N x N) of each group.
     """
@@ -191,4 +237,4 @@ def _negative_log_likelihood(
     outer = _inverse(factor) - np.outer(weights, weights)
     value = 0.5 * target @ weights + np.log(np.diag(factor)).sum()
     slopes = [np.vdot(outer, part) for triple in parts for part in triple]
-    return float(value), 0.5 * np.array([*slopes, parameters[-1] * np.trace(outer)])
+    return float(value), 0.5 * np.array([*slopes, parameters[-1] * np.trace(outer)]), outer

@@ -6,13 +6,13 @@ frame = optimize(evaluate, choices, objectives=[Objective("error_pct"), Objectiv
 
 from typing import TYPE_CHECKING, Any
 
-from nas.search.objectives import Constraint, Objective, parse_constraint
+from nas.search.objectives import Constraint, Focus, Objective, parse_constraint, parse_focus
 
 if TYPE_CHECKING:
     from nas.search.loop import optimize
     from nas.search.study import Study
 
-__all__ = ["Constraint", "Objective", "Study", "optimize", "parse_constraint"]
+__all__ = ["Constraint", "Focus", "Objective", "Study", "optimize", "parse_constraint", "parse_focus"]
 
 
 def __getattr__(name: str) -> Any:

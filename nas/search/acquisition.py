@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.search.pareto import hypervolume, is_nondominated
+from nas.search.pareto import hypervolume, is_nondominated, nondominated_layers
 
 _NUM_CONSIDERED = 400
 """Candidates considered for a batch, best non-dominated layers first."""
@@ -14,7 +14,7 @@ _REFERENCE = 1.1
 _MIN_GAIN = 1e-9
 
 
-def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
+def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int, *, box: np.ndarray | None = None) -> list[int]:
     """Rows of `costs` (N x M, predicted, lower is better), each adding most to the hypervolume of those before it.
 
     Spread comes by itself: what lies near a chosen row adds little. Fewer than `num` rows when no other adds anything.
@@ -25,8 +25,9 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
         costs: predicted values of candidates.
         front: measured values (K x M) that are already there; may be empty.
         num: size of the batch.
+        box: lowest and highest cost of each objective (2 x M, infinite where open) between which volume counts.
     """
-    chosen_costs, scaled = _scaled(front, costs)
+    chosen_costs, scaled = _scaled(front, costs, box)
     reference = np.full(costs.shape[1], _REFERENCE)
     total = hypervolume(chosen_costs, reference)
     heap = [(-np.inf, int(row)) for row in best_layers(scaled, _NUM_CONSIDERED)]
@@ -49,7 +50,14 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int) -> list[int]:
     return chosen
 
 
-def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, optimism: Sequence[float]) -> list[int]:
+def optimistic_batch(
+    costs: np.ndarray,
+    std: np.ndarray,
+    front: np.ndarray,
+    optimism: Sequence[float],
+    *,
+    box: np.ndarray | None = None,
+) -> list[int]:
     """Rows of `costs`, each adding most to the hypervolume of those before it when given some benefit of the doubt.
 
     Two objectives only; all candidates are looked at. Rows chosen before count with the same benefit, so the batch
@@ -60,8 +68,9 @@ def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, opti
         std: standard deviations of `costs`; zero where a value is known.
         front: measured values (K x 2) that are already there; may be empty.
         optimism: standard deviations granted to each member of the batch in turn.
+        box: as in `greedy_batch`.
     """
-    hopes = {level: _scaled(front, costs - level * std) for level in dict.fromkeys(optimism)}
+    hopes = {level: _scaled(front, costs - level * std, box) for level in dict.fromkeys(optimism)}
     chosen: list[int] = []
     for level in optimism:
         points, hoped = hopes[level]
@@ -75,11 +84,7 @@ def optimistic_batch(costs: np.ndarray, std: np.ndarray, front: np.ndarray, opti
 
 def best_layers(costs: np.ndarray, num: int) -> np.ndarray:
     """Rows of the first non-dominated layers, up to `num` of them."""
-    rest, rows = np.arange(len(costs)), np.zeros(0, np.int64)
-    while len(rest) and len(rows) < num:
-        layer = is_nondominated(costs[rest])
-        rows, rest = np.concatenate([rows, rest[layer]]), rest[~layer]
-    return rows[:num]
+    return np.argsort(nondominated_layers(costs, num), kind="stable")[:num]
 
 
 def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -92,10 +97,20 @@ def _gains(costs: np.ndarray, points: np.ndarray) -> np.ndarray:
     return (np.diff(right, axis=1, prepend=0.0) * height).sum(axis=1)
 
 
-def _scaled(front: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both in units of the range of the front that they have together, so that what extends it counts."""
+def _scaled(front: np.ndarray, costs: np.ndarray, box: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Both in units of the range of the front that they have together, so that what extends it counts.
+
+    Where a box is closed it is the range, and ends at the reference point; what is better than its best end is there.
+    """
+    if box is not None:
+        front, costs = np.maximum(front, box[0]), np.maximum(costs, box[0])
     together = np.concatenate([front, costs])
+    if box is not None and (inside := (together <= box[1]).all(axis=1)).any():
+        together = together[inside]
     best = together[is_nondominated(together)]
     low, high = best.min(axis=0), best.max(axis=0)
     span = np.where(high > low, high - low, 1.0)
+    if box is not None:
+        closed = np.isfinite(box).all(axis=0)
+        low, span = np.where(closed, box[0], low), np.where(closed, (box[1] - box[0]) / _REFERENCE, span)
     return (front - low) / span, (costs - low) / span

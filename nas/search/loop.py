@@ -18,11 +18,11 @@ from nas.errors import UserError
 from nas.progress import Progress, format_duration
 from nas.search.executors import Clock, Evaluate, Executor, ExecutorOf, LocalExecutor, Outcome
 from nas.search.feasibility import check_feasible
-from nas.search.objectives import Constraint, Objective
+from nas.search.objectives import Constraint, Focus, Objective
 from nas.search.pareto import on_front
 from nas.search.problem import CheapColumns, SearchProblem
 from nas.search.reservations import Reservations
-from nas.search.searchers import Searcher, Suggestion, describe_searcher, get_searcher
+from nas.search.searchers import Searcher, Suggestion, check_focus, describe_searcher, get_searcher
 from nas.search.stopping import HypervolumeMeasure, StopRule
 from nas.search.study import STUDY_NAME, Row, Study, rows_to_frame
 from search_spaces.space import Choice, Genotype
@@ -42,6 +42,7 @@ def optimize(
     canonical: Callable[[Genotype], Genotype] | None = None,
     initial: Sequence[Genotype] = (),
     constraints: Sequence[Constraint] = (),
+    focus: Sequence[Focus] = (),
     cheap: CheapColumns | None = None,
     study: str | Path | None = None,
     study_name: str = STUDY_NAME,
@@ -69,6 +70,7 @@ def optimize(
         canonical: maps genotypes of equal networks to one genotype; it must be idempotent.
         initial: genotypes to measure first.
         constraints: bounds that members of the front must keep.
+        focus: ranges of objectives, at most one each, in which to look once there is something to learn from.
         cheap: computes the objectives declared cheap, and perhaps more columns, for many genotypes at once.
         study: file or storage URL to keep the rows in and continue from, see `open_storage`; None keeps them in memory.
         study_name: tells studies of one storage apart.
@@ -84,8 +86,8 @@ def optimize(
         ended early; it is empty when all of `num_evaluations` are there.
 
     Raises:
-        UserError: the problem is not well posed, no candidate meets the constraints, the study is another search's,
-            or every candidate of the first batch failed.
+        UserError: the problem is not well posed, nothing meets the constraints, the searcher can't focus, the study is
+            another search's, or every candidate of the first batch failed.
     """
     rule = StopRule(num_evaluations=num_evaluations, seconds=time_limit_s, patience=patience)
     if batch_size < 1:
@@ -94,6 +96,7 @@ def optimize(
         choices=tuple(choices),
         objectives=tuple(objectives),
         constraints=tuple(constraints),
+        focus=tuple(focus),
         canonical=canonical,
         cheap=cheap,
         initial=tuple(initial),
@@ -105,7 +108,10 @@ def optimize(
         "batch_size": batch_size,
         "initial": [list(g.values()) for g in problem.decode(problem.encode(problem.initial))],
     }
+    if focus:
+        all_settings["focus"] = sorted(map(str, focus))
     engine = get_searcher(searcher)
+    check_focus(engine, problem.focus)
     check_feasible(problem, rng=np.random.default_rng(seed))
     store = Study.open(
         study, problem.choices, problem.objectives, all_settings, constraints=problem.constraints, name=study_name

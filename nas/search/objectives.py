@@ -1,4 +1,4 @@
-"""What a search optimises, and the limits it keeps: objectives and constraints."""
+"""What a search optimises, the limits it keeps and where it looks: objectives, constraints and focus."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +11,7 @@ import pandas as pd
 from nas.errors import UserError
 from search_spaces.errors import unknown_name
 
+_FOCUS = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<low>[-+\w.]*?)\.\.(?P<high>[-+\w.]*?)\s*")
 _CONSTRAINT = re.compile(r"\s*(?P<name>[A-Za-z_]\w*)\s*(?P<op><=|>=)\s*(?P<bound>[-+.\w]+)\s*")
 
 
@@ -45,6 +46,54 @@ class Constraint:
 
     def __str__(self) -> str:
         return f"{self.objective}{self.op}{self.bound:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Focus:
+    """Where a front will be used, such as `latency_ms=1..2`: a search prefers that range, but forbids nothing."""
+
+    objective: str
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"focus {self} must go from a lower to a higher value; swap or widen its ends")
+
+    @property
+    def limits(self) -> tuple[Constraint, Constraint]:
+        """Both ends as constraints."""
+        return (
+            Constraint(objective=self.objective, op=">=", bound=self.low),
+            Constraint(objective=self.objective, op="<=", bound=self.high),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.objective}={self.low:g}..{self.high:g}"
+
+
+def parse_focus(text: str, names: Iterable[str] | None = None) -> Focus:
+    """Read `latency_ms=1..2`; where `names` are given, the objective must be one of them.
+
+    Raises `UserError` when the text has another form, the range is empty or the objective unknown.
+    """
+    match = _FOCUS.fullmatch(text)
+    low, high = (_number(match[end]) for end in ("low", "high")) if match else (None, None)
+    if match is None or low is None or high is None:
+        raise UserError(f"focus {text!r} must be an objective, = and two numbers, such as latency_ms=1..2")
+    if names is not None:
+        check_name(match["name"], names, kind="objective")
+    return Focus(objective=match["name"], low=low, high=high)
+
+
+def focus_box(focus: Iterable[Focus], objectives: Sequence[Objective]) -> np.ndarray:
+    """Lowest and highest cost (2 x len(objectives)) inside every focus; infinite where there is none."""
+    box = np.array([[-np.inf], [np.inf]]).repeat(len(objectives), axis=1)
+    for part in focus:
+        column = next(i for i, o in enumerate(objectives) if o.name == part.objective)
+        ends = sorted(as_costs({part.objective: [part.low, part.high]}, [objectives[column]])[:, 0])
+        box[:, column] = max(box[0, column], ends[0]), min(box[1, column], ends[1])
+    return box
 
 
 def parse_constraint(text: str, names: Iterable[str] | None = None) -> Constraint:

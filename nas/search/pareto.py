@@ -1,5 +1,6 @@
 """Pareto tools: the front of a study, its hypervolume, its knee."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import moocore  # type: ignore[import-untyped]
@@ -16,11 +17,42 @@ def is_nondominated(costs: np.ndarray) -> np.ndarray:
     return moocore.is_nondominated(costs)
 
 
+def nondominated_layers(costs: np.ndarray, num: int | None = None) -> np.ndarray:
+    """For each row of `costs` (N x M, lower is better) the number of its non-dominated layer, 0 the best.
+
+    Of equal rows each is in a layer of its own. Where `num` is given and objectives are more than two, rows beyond the
+    first layers that hold `num` of them are all given the next layer.
+    """
+    if costs.shape[1] == 2:
+        return _layers_of_two(costs)
+    layer, rest, number = np.zeros(len(costs), np.int64), np.arange(len(costs)), 0
+    while len(rest):
+        best = is_nondominated(costs[rest])
+        layer[rest] = number
+        rest, number = rest[~best], number + 1
+        if num is not None and len(costs) - len(rest) >= num:
+            layer[rest] = number
+            break
+    return layer
+
+
 def hypervolume(costs: np.ndarray, reference: np.ndarray) -> float:
     """Volume that the rows of `costs` (N x M, lower is better) dominate below `reference`; higher is better."""
     if len(costs) == 0:
         return 0.0
     return float(moocore.hypervolume(costs, ref=reference))
+
+
+def _layers_of_two(costs: np.ndarray) -> np.ndarray:
+    """In order of the first objective a row joins the first layer whose lowest second value it undercuts."""
+    layer = np.empty(len(costs), np.int64)
+    lowest: list[float] = []  # of each layer, ascending
+    order = np.lexsort((costs[:, 1], costs[:, 0]))
+    for row, value in zip(order.tolist(), costs[order, 1].tolist(), strict=True):
+        number = bisect_right(lowest, value)
+        layer[row] = number
+        lowest[number : number + 1] = [value]
+    return layer
 
 
 def on_front(

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from nas.errors import UserError
-from nas.search.objectives import Constraint, Objective, check_name
+from nas.search.objectives import Constraint, Focus, Objective, check_name
 from search_spaces.space import Choice, GeneValue, Genotype
 
 CheapColumns = Callable[[list[Genotype]], Mapping[str, np.ndarray]]
@@ -24,6 +24,8 @@ class SearchProblem:
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
     """On objectives, or on further columns that `cheap` computes."""
+    focus: tuple[Focus, ...] = ()
+    """Ranges of objectives to prefer; at most one an objective."""
     canonical: Callable[[Genotype], Genotype] | None = None
     """Maps genotypes of equal networks to one genotype."""
     cheap: CheapColumns | None = None
@@ -44,6 +46,9 @@ class SearchProblem:
         for constraint in self.constraints:
             known = [o.name for o in self.objectives] + [n for n in self.cheap_names if n not in self._objective_names]
             check_name(constraint.objective, known, kind="objective")
+        _check_distinct("focus", [f.objective for f in self.focus])
+        for part in self.focus:
+            check_name(part.objective, [o.name for o in self.objectives], kind="objective")
         for genotype in self.initial:
             self.encode([genotype])
 

@@ -11,7 +11,12 @@ from nas.errors import UserError
 
 def test_yaml_gives_the_configuration_back(tmp_path: Path) -> None:
     config = RunConfig(
-        data="some/folder", constraints=("latency_ms<=2.5",), training={"seed": 3}, budget=90.0, architecture="largest"
+        data="some/folder",
+        constraints=("latency_ms<=2.5",),
+        focus=("latency_ms=1..2",),
+        training={"seed": 3},
+        budget=90.0,
+        architecture="largest",
     )
     config.save(tmp_path / "config.yaml")
     assert merge_options(load_options(tmp_path / "config.yaml")) == config
@@ -60,6 +65,8 @@ def test_a_bad_file_is_refused_in_one_line(text: str, message: str, tmp_path: Pa
         ({"objectives": 3}, "objectives is 3; it must be a list of texts"),
         ({"objectives": ["macs", "macs"]}, "two or more different ones"),
         ({"constraints": ["macs=3"]}, "constraint 'macs=3' must be"),
+        ({"focus": ["latency_ms=3"]}, "focus 'latency_ms=3' must be"),
+        ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: error_pct, latency_ms"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], message: str) -> None:

@@ -104,7 +104,7 @@ def test_gaussian_process_equals_scikit_learn_with_the_same_kernel():
     np.testing.assert_allclose(mean, expected * y.std() + y.mean(), rtol=1e-6)
     np.testing.assert_allclose((std / y.std()) ** 2 + noise, expected_std**2, rtol=1e-6)
     inner = scaled @ scaled.T
-    likelihood, _ = gp._negative_log_likelihood(
+    likelihood, _, _ = gp._negative_log_likelihood(
         model.log_parameters_, [(inner, gp._squared_distances(scaled, scaled, inner))], (y - y.mean()) / y.std()
     )
     constant = 20 * np.log(2 * np.pi)
@@ -135,7 +135,7 @@ def test_fitting_a_thousand_rows_takes_at_most_seconds():
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_leave_one_out_equals_fits_without_each_row(family):
     X, y = _features(_vectors(25)), _interacting(_vectors(25))
-    model = FAMILIES[family](()).fit(X, y)
+    model = FAMILIES[family]((), ()).fit(X, y)
     left_out = model.leave_one_out()
     refitted = [_refit(model, np.delete(X, i, axis=0), np.delete(y, i)).predict(X[i : i + 1])[0] for i in range(25)]
     assert np.corrcoef(left_out, refitted)[0, 1] > 0.9
@@ -147,6 +147,39 @@ def _refit(model, X, y):
     return (fresh.set_params(log_parameters=model.log_parameters_) if hasattr(model, "log_parameters_") else fresh).fit(
         X, y
     )
+
+
+def test_columns_of_tied_sets_are_those_of_genes_and_of_shared_values():
+    choices = [Choice(name="a", values=("x", "y")), Choice(name="b", values=(1, 2, 3)), Choice(name="c", values=(0,))]
+    assert GenotypeFeatures([*choices, choices[0]]).tied() == [[0, 1], [2, 3, 4, 5], [6, 7], [0, 6], [1, 7]]
+
+
+def test_slope_along_relevances_is_right():
+    X, y = _features(_vectors(15)), _additive(_vectors(15))
+    features = GenotypeFeatures(CHOICES)
+    model = gp.GaussianProcess(features.groups(), log_parameters=np.log([1, 0.5, 1, 0.4, 0.2, 2, 0.1])).fit(X, y)
+
+    def at(log_relevance):
+        scaled = model.X_ * np.exp(log_relevance / 2)
+        products = model._products(scaled)
+        value, _, outer = gp._negative_log_likelihood(model.log_parameters_, products, model.target_)
+        return value, model._column_slopes(scaled, model.log_parameters_, products, outer)
+
+    start = np.random.default_rng(0).normal(size=X.shape[1])
+    assert check_grad(lambda p: at(p)[0], lambda p: at(p)[1], start) < 1e-3
+
+
+def test_relevance_of_a_gene_that_does_nothing_is_low():
+    vectors = _vectors(100)
+    y = (vectors[:, 0] == vectors[:, 1]) + np.sqrt(vectors[:, 2])
+    X, tied = _features(vectors), GenotypeFeatures(CHOICES).tied()
+    plain, model = (gp.GaussianProcess(tied=sets).fit(X, y) for sets in ((), tied))
+    relevance = (plain.spread_ / model.spread_) ** 2
+    assert relevance[tied[5]].max() < 0.5 * relevance[tied[1]].max()
+    new = _vectors(200, seed=1)
+    expected = (new[:, 0] == new[:, 1]) + np.sqrt(new[:, 2])
+    errors = [np.abs(m.predict(_features(new)) - expected).mean() for m in (plain, model)]
+    assert errors[1] < 0.7 * errors[0]
 
 
 def test_groups_of_features_have_length_scales_of_their_own():

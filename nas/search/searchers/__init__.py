@@ -1,11 +1,12 @@
 """Searchers by name, or by dotted path."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from nas.errors import UserError
+from nas.search.objectives import Focus
 from nas.search.searchers.aging_evolution import AgingEvolution
 from nas.search.searchers.evolutionary import Evolutionary
 from nas.search.searchers.interface import Searcher, Suggestion
@@ -25,6 +26,7 @@ __all__ = [
     "RandomSearch",
     "Searcher",
     "Suggestion",
+    "check_focus",
     "describe_searcher",
     "get_searcher",
 ]
@@ -59,6 +61,14 @@ def get_searcher(searcher: str | Searcher) -> Searcher:
     except (ImportError, AttributeError) as error:
         raise UserError(f"cannot import searcher {searcher!r} ({error}); write it as package.module:Class") from error
     return factory()
+
+
+def check_focus(searcher: Searcher, focus: Sequence[Focus]) -> None:
+    """Raise `UserError` when there is a focus and the searcher is one of these that don't look at it."""
+    if focus and isinstance(searcher, AgingEvolution | Evolutionary | LocalSearch | OptunaSampler | RandomSearch):
+        raise UserError(
+            f"{type(searcher).__name__} can't focus on {focus[0]}; take the searcher predictor-guided, or constraints"
+        )
 
 
 def describe_searcher(searcher: Any) -> Any:

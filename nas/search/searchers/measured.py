@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.search.objectives import as_costs, violations
-from nas.search.pareto import is_nondominated
+from nas.search.pareto import nondominated_layers
 from nas.search.problem import SearchProblem
 from nas.search.study import Row
 
@@ -46,10 +46,6 @@ class Measured:
     def layers(self, rows: np.ndarray) -> np.ndarray:
         """For each of `rows` the number of its non-dominated layer among them, 0 the best; violators rank last."""
         layer = np.full(len(rows), len(rows))
-        rest = np.flatnonzero(self.keeps[rows])
-        number = 0
-        while len(rest):
-            best = is_nondominated(self.costs[rows[rest]])
-            layer[rest[best]] = number
-            rest, number = rest[~best], number + 1
+        keeps = self.keeps[rows]
+        layer[keeps] = nondominated_layers(self.costs[rows[keeps]])
         return layer

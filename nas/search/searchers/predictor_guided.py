@@ -7,7 +7,7 @@ import numpy as np
 
 from nas.search.acquisition import best_layers, greedy_batch, optimistic_batch
 from nas.search.evolution import Pool, evolve
-from nas.search.objectives import Objective, as_costs, violations
+from nas.search.objectives import Objective, as_costs, focus_box, violations
 from nas.search.pareto import is_nondominated
 from nas.search.problem import SearchProblem, distinct, outside
 from nas.search.sampling import (
@@ -45,7 +45,8 @@ class PredictorGuided:
     """Batches by predicted hypervolume improvement, found by NSGA-II over the predictions.
 
     The first batch holds the initial candidates (the corners of the space when none are given) and others far from
-    them. Cheap columns are computed, never predicted; they are features of the predictors, too.
+    them. Cheap columns are computed, never predicted; they are features of the predictors, too. From the first
+    prediction on, a focus limits what is searched and the volume that counts.
     """
 
     population_size: int = 100
@@ -96,20 +97,22 @@ class _Model:
         self.measured = Measured.of(problem, rows)
         cheap = problem.compute_cheap(self.measured.vectors)
         features = self._features.transform(self.measured.vectors, cheap)
-        groups = self._features.groups(len(cheap))
+        groups, tied = self._features.groups(len(cheap)), self._features.tied()
         self._predictors = {
-            o.name: AccuracyPredictor(families, groups).fit(features, as_costs(self.measured.values, [o])[:, 0])
+            o.name: AccuracyPredictor(families, groups, tied).fit(features, as_costs(self.measured.values, [o])[:, 0])
             for o in problem.expensive
         }
+        self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
+        self.box = focus_box(problem.focus, problem.objectives)
         keeps = self.measured.costs[self.measured.keeps]
         self.front = keeps[is_nondominated(keeps)]
 
     def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected costs (N x M) and violations of the constraints (N x K)."""
+        """Expected costs (N x M) and violations of constraints and focus (N x K)."""
         cheap = self._problem.compute_cheap(vectors)
         features = self._features.transform(vectors, cheap)
         values = {**cheap, **{o.name: self._signed(o, features) for o in self._problem.expensive}}
-        return as_costs(values, self._problem.objectives), violations(values, self._problem.constraints)
+        return as_costs(values, self._problem.objectives), violations(values, self._limits)
 
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs and their standard deviations (both N x M); zero for what is computed."""
@@ -144,7 +147,7 @@ class _Model:
 
 
 def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep the constraints."""
+    """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep them all."""
     new = outside(pool.vectors, known)
     vectors, excess = pool.vectors[new], np.maximum(pool.violations[new], 0.0).sum(axis=1)
     if len(vectors) == 0:
@@ -154,22 +157,23 @@ def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int, *, rng: np.r
     vectors = vectors[excess <= 0]
     costs, std = model.predict(vectors)
     num_drawn = num // _DRAWN_ONE_IN if len(known) < _DRAWN_UNTIL else 0
-    chosen = _promising(costs, std, model.front, num - num_drawn)
+    chosen = _promising(costs, std, model, num - num_drawn)
     if len(chosen) == num:
         return vectors[chosen]
     better = np.setdiff1d(best_layers(costs, int(_BETTER * len(costs))), chosen)
     return vectors[[*chosen, *rng.permutation(better)[: num - len(chosen)]]]
 
 
-def _promising(costs: np.ndarray, std: np.ndarray, front: np.ndarray, num: int) -> list[int]:
-    """Up to `num` rows of `costs` that promise most hypervolume beyond `front`."""
+def _promising(costs: np.ndarray, std: np.ndarray, model: _Model, num: int) -> list[int]:
+    """Up to `num` rows of `costs` that promise most hypervolume beyond what was measured."""
+    front, box = model.front, model.box
     if costs.shape[1] == 2:
-        return optimistic_batch(costs, std, front, np.resize(_OPTIMISM, num).tolist())
+        return optimistic_batch(costs, std, front, np.resize(_OPTIMISM, num).tolist(), box=box)
     chosen: list[int] = []
     for optimism in _LEVELS:
         rest = np.setdiff1d(np.arange(len(costs)), chosen)
         hoped = costs[rest] - optimism * std[rest]
-        rows = greedy_batch(hoped, front, num - len(chosen))
+        rows = greedy_batch(hoped, front, num - len(chosen), box=box)
         chosen += rest[rows].tolist()
         front = np.concatenate([front, hoped[rows]])
     return chosen

@@ -47,6 +47,19 @@ def test_optimism_prefers_the_uncertain_of_equal_candidates():
     assert optimistic_batch(costs, std, FRONT, [0.0, 1.0]) == [1]
 
 
+def test_in_a_box_only_volume_inside_it_counts():
+    box = np.array([[-np.inf, 0.2], [np.inf, 0.6]])
+    costs = np.array([[-0.5, 0.7], [0.2, 0.55], [0.35, 0.3], [0.9, 0.1]])
+    faster_but_bad = np.array([[0.8, 0.1]])
+    for front in (FRONT[:1], np.concatenate([FRONT[:1], faster_but_bad])):
+        first = greedy_batch(costs, front, 1, box=box)
+        # In the box, 0.4 high, accuracies below 0.9 count: what lies above it adds nothing, whatever its accuracy.
+        assert first == [2] == optimistic_batch(costs, np.zeros_like(costs), front, [0.0], box=box)
+        assert 0 not in greedy_batch(costs, front, 4, box=box)
+    dominating = np.array([[0.1, 0.1]])  # left of the box, yet better than all inside
+    assert greedy_batch(costs, dominating, 4, box=box) == []
+
+
 @pytest.mark.parametrize("num_front", [0, 1])
 def test_batch_without_a_front_is_spread(num_front):
     costs = np.array([[0.0, 1.0], [0.01, 0.99], [0.5, 0.4], [1.0, 0.0]])

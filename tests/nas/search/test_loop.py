@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from nas.errors import CandidateError, UserError
-from nas.search import Objective, optimize, parse_constraint
+from nas.search import Objective, optimize, parse_constraint, parse_focus
 from nas.search.objectives import as_costs
 from nas.search.pareto import hypervolume, on_front, pareto_front
 from search_spaces.space import Choice
@@ -55,6 +55,50 @@ def test_predictor_guided_search_finds_the_true_front_of_a_small_space():
     assert (found == true_front).all()
     reference = np.array([60.0, 6.0])
     assert hypervolume(early, reference) > 0.985 * hypervolume(true_front, reference)
+
+
+@pytest.mark.parametrize("range_ms", ["latency_ms=8..12", "latency_ms=30..34"])
+def test_focus_spends_evaluations_inside_its_range(range_ms):
+    focus = parse_focus(range_ms)
+    limits = [*focus.limits]
+    options = {"objectives": OBJECTIVES, "num_evaluations": 60}
+    plain, focused = (optimize(evaluate_large, LARGE_CHOICES, **options, focus=f) for f in ((), (focus,)))
+    inside = [frame["latency_ms"].between(focus.low, focus.high) for frame in (plain, focused)]
+    assert inside[0][20:].mean() < 0.4 < 0.8 < inside[1][20:].mean()
+    assert (plain[:20]["latency_ms"] == focused[:20]["latency_ms"]).all()
+    volumes = [
+        hypervolume(as_costs(pareto_front(frame, OBJECTIVES, limits), OBJECTIVES), np.array([100.0, focus.high]))
+        for frame in (plain, focused)
+    ]
+    assert volumes[1] > volumes[0]
+
+
+def test_focus_of_an_objective_to_maximise_and_of_two_is_kept():
+    objectives = [Objective("gain", maximize=True), Objective("latency_ms")]
+    focus = (parse_focus("gain=20..24"), parse_focus("latency_ms=10..20"))
+    frame = optimize(
+        lambda genotype: {**(values := evaluate_large(genotype)), "gain": 100 - values["error_pct"]},
+        LARGE_CHOICES,
+        objectives=objectives,
+        num_evaluations=50,
+        focus=focus,
+    )
+    assert (frame["gain"].between(20, 24) & frame["latency_ms"].between(10, 20))[20:].mean() > 0.7
+
+
+def test_focus_is_part_of_the_study_and_refused_where_it_would_be_ignored(tmp_path):
+    options = {**SMALL, "objectives": OBJECTIVES, "num_evaluations": 5, "study": tmp_path / "study.db"}
+    optimize(evaluate, **options, focus=[parse_focus("latency_ms=1..2")])
+    with pytest.raises(UserError, match=re.escape("latency_ms=1..2")):
+        optimize(evaluate, **options)
+    for name in SEARCHER_NAMES:
+        if name != "predictor-guided":
+            with pytest.raises(UserError, match="can't focus on latency_ms=1..2; take the searcher predictor-guided"):
+                optimize(evaluate, **options, searcher=name, focus=[parse_focus("latency_ms=1..2")])
+    with pytest.raises(UserError, match="unknown objective 'macs'"):
+        optimize(evaluate, **options, focus=[parse_focus("macs=1..2")])
+    with pytest.raises(UserError, match="focus 'latency_ms' is given twice"):
+        optimize(evaluate, **options, focus=[parse_focus("latency_ms=1..2"), parse_focus("latency_ms=3..4")])
 
 
 def test_frame_has_the_rows_in_order_of_evaluation():

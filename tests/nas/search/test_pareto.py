@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from nas.search import Constraint, Objective
 from nas.search.acquisition import greedy_batch
-from nas.search.pareto import hypervolume, is_nondominated, knee, on_front, pareto_front
+from nas.search.pareto import hypervolume, is_nondominated, knee, nondominated_layers, on_front, pareto_front
 
 POINTS = st.integers(2, 3).flatmap(
     lambda m: st.integers(1, 12).flatmap(lambda n: arrays(float, (n, m), elements=st.integers(0, 5).map(float)))
@@ -22,6 +22,20 @@ def test_front_is_what_no_other_row_dominates(costs):
         assert not (kept and dominated)
         assert kept or dominated or (costs == row).all(axis=1).sum() > 1
     assert len(np.unique(costs[mask], axis=0)) == mask.sum()
+
+
+@given(POINTS)
+def test_a_layer_is_the_front_of_what_the_layers_before_leave(costs):
+    layers = nondominated_layers(costs)
+    rest = np.arange(len(costs))
+    for number in range(layers.max() + 1):
+        best = is_nondominated(costs[rest])
+        assert layers[rest].tolist() == np.where(best, number, layers[rest]).tolist()
+        assert (layers[rest[~best]] > number).all()
+        rest = rest[~best]
+    assert len(rest) == 0
+    few = nondominated_layers(costs, 3)
+    assert (np.sort(few)[:3] == np.sort(layers)[:3]).all()
 
 
 @given(POINTS)
