@@ -55,8 +55,8 @@ class Round:
     """Median time of the reference during the round; 1 where there is none."""
 
 
-def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
-    """The sampler of a callable.
+def timed(run: Run, clock: Clock = time.perf_counter, *, rest_s: float = 0.0, warm_s: float = 0.0) -> Sampler:
+    """The sampler of a callable; every sample begins with a pause of `rest_s` and untimed calls for `warm_s` seconds.
 
     Its untimed call brings back into the caches what the other runs of a round pushed out. Without it a looped short
     run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
@@ -64,7 +64,12 @@ def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
     """
 
     def sample(num_loops: int) -> float:
+        if rest_s:
+            time.sleep(rest_s)
+        start_s = clock()
         run()
+        while clock() - start_s < warm_s:
+            run()
         start_s = clock()
         for _ in range(num_loops):
             run()
