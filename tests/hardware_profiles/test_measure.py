@@ -146,6 +146,15 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
     assert stats[1].median_ms / stats[0].median_ms == pytest.approx(2)
 
 
+def test_a_sampler_can_wait_and_then_run_untimed_for_a_while() -> None:
+    clock = FakeClock()
+    run = FakeRun(clock, 2, 2, 2, 1)
+    start_s = time.perf_counter()
+    assert timed(run, clock, rest_s=0.01, warm_s=0.005)(4) == pytest.approx(1e-3)
+    assert run.num_calls == 3 + 4  # three take the five milliseconds
+    assert time.perf_counter() - start_s >= 0.01
+
+
 def test_a_drift_that_the_reference_shows_is_taken_out() -> None:
     clock = FakeClock()
     drift = np.linspace(1, 1.2, 9)
