@@ -1,6 +1,7 @@
 """OpenVINO."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,13 @@ import openvino
 
 from hardware_profiles.errors import ProfileError, one_line, unknown_name
 from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
+
+
+@cache
+def _core() -> openvino.Core:
+    """One for the process, and never let go: its plugin gives the process a stack for signal handlers and takes it away
+    when it ends, so that the next signal, such as a child's end, would be fatal (2026.4)."""
+    return openvino.Core()
 
 
 class OpenVinoRuntime(Runtime):
@@ -21,7 +29,7 @@ class OpenVinoRuntime(Runtime):
 
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:
         self.num_threads = check_threads(num_threads)
-        self._core = openvino.Core()
+        self._core = _core()
         self.device = device.upper() or "CPU"
         if self.device not in self._core.available_devices:
             raise ProfileError(unknown_name("device of OpenVINO", device, self._core.available_devices))

@@ -1,17 +1,19 @@
 """The shipped runtimes keep the contract, and runtimes are found by name."""
 
+import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import openvino
 import pytest
 import torch
 
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.runtimes import RUNTIMES, Runtime, get_runtime
 from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
-from hardware_profiles.runtimes.openvino import OpenVinoRuntime
+from hardware_profiles.runtimes.openvino import OpenVinoRuntime, OpenVinoSession
 from nas.onnx_model import export_block, quantize_block
 from search_spaces import BlockSpec
 from search_spaces.blocks import Port
@@ -28,8 +30,9 @@ class TestOpenVinoRuntime(RuntimeContract):
         return OpenVinoRuntime(num_threads=num_threads, device=device)
 
     def test_the_compiled_graph_of_static_int8_multiplies_integers(self) -> None:
-        core = openvino.Core()
-        graph = core.compile_model(core.read_model(MODELS["int8"]), "CPU").get_runtime_model()
+        session = OpenVinoRuntime().load(MODELS["int8"])
+        assert isinstance(session, OpenVinoSession)
+        graph = session._compiled.get_runtime_model()
         executed = [{key: value.astype(str) for key, value in node.get_rt_info().items()} for node in graph.get_ops()]
         products = [node for node in executed if node["layerType"] in ("FullyConnected", "MatMul")]
         assert [node["runtimePrecision"] for node in products] in (["i8"], ["u8"])
@@ -98,3 +101,26 @@ def test_a_runtime_that_is_not_installed_is_refused_with_what_to_install(monkeyp
 def test_what_is_no_runtime_is_refused(name: str, rule: str) -> None:
     with pytest.raises(ProfileError, match=rule):
         get_runtime(name)
+
+
+SIGNAL_AFTER_OPENVINO = """
+import gc, signal, sys
+from hardware_profiles.runtimes import get_runtime
+
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+first = get_runtime("openvino").load(sys.argv[1])
+second = get_runtime("openvino").load(sys.argv[1])
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no signals of the user's own")
+def test_signals_are_handled_after_openvino_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(MODELS["fp32"])
+    command = [sys.executable, "-c", SIGNAL_AFTER_OPENVINO, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")
