@@ -56,7 +56,18 @@ def assemble_profile(plan: ProfilePlan, found: Measurements, *, name: str = "loc
         raise UserError(f"only {num_measured} blocks were measured in the time; give a larger --budget")
     net_ms_R = np.array([np.nan if s is None else max(0.0, s.median_ms - found.call.median_ms) for s in stats])
     latency_ms_R = predict_rows(plan.features_RF[[index for index, _ in kept]], net_ms_R)
-    profile = HardwareProfile(
+    rows = tuple(
+        _row(row, float(latency_ms), s) for (_, row), latency_ms, s in zip(kept, latency_ms_R, stats, strict=True)
+    )
+    profile = profile_of(plan, found, rows, network_rows(plan, found), name=name)
+    return dataclasses.replace(profile, held_out=held_out_metrics(profile))
+
+
+def profile_of(
+    plan: ProfilePlan, found: Measurements, rows: tuple[BlockRow, ...], networks: tuple[NetworkRow, ...], *, name: str
+) -> HardwareProfile:
+    """The profile of these rows and networks, with what `plan` and `found` say of space and target."""
+    return HardwareProfile(
         name=name,
         device=found.device,
         runtime=found.runtime,
@@ -70,18 +81,20 @@ def assemble_profile(plan: ProfilePlan, found: Measurements, *, name: str = "loc
         precisions=tuple(p for p in plan.precisions if p not in found.refused),
         weight_bits=found.weight_bits,
         call_overhead_ms=found.call.median_ms,
-        rows=tuple(
-            _row(row, float(latency_ms), s) for (_, row), latency_ms, s in zip(kept, latency_ms_R, stats, strict=True)
-        ),
-        networks=tuple(
-            NetworkRow(blocks=n.blocks, latency_ms=s.median_ms, spread_pct=s.spread_pct, role=n.role)
-            for n, s in zip(plan.networks, found.networks, strict=True)
-            if s is not None and not any(precision in found.refused for _, precision in n.blocks)
-        ),
+        rows=rows,
+        networks=networks,
         seconds=found.seconds,
         versions={package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
     )
-    return dataclasses.replace(profile, held_out=held_out_metrics(profile))
+
+
+def network_rows(plan: ProfilePlan, found: Measurements) -> tuple[NetworkRow, ...]:
+    """The networks that were measured, without those of a refused precision."""
+    return tuple(
+        NetworkRow(blocks=network.blocks, latency_ms=s.median_ms, spread_pct=s.spread_pct, role=network.role)
+        for network, s in zip(plan.networks, found.networks, strict=True)
+        if s is not None and not any(precision in found.refused for _, precision in network.blocks)
+    )
 
 
 def held_out_metrics(profile: HardwareProfile) -> dict[str, dict[str, float]]:

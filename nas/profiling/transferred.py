@@ -1,15 +1,13 @@
 """A profile without measuring blocks: some whole networks measured here, the rows from profiles of other devices."""
 
 import dataclasses
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
-from hardware_profiles.profile import HardwareProfile, NetworkRow
+from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
 from nas.errors import UserError
-from nas.profiling.assemble import Measurements
+from nas.profiling.assemble import Measurements, network_rows, profile_of
 from nas.profiling.local import measure_plan
 from nas.profiling.plan import ProfilePlan, plan_profile
 from nas.progress import Progress, no_progress
@@ -89,36 +87,15 @@ def _selected(plan: ProfilePlan, sources: Sequence[HardwareProfile], num_samples
 def _assembled(
     plan: ProfilePlan, found: Measurements, sources: Sequence[HardwareProfile], name: str
 ) -> HardwareProfile:
-    networks = tuple(
-        NetworkRow(blocks=planned.blocks, latency_ms=stats.median_ms, spread_pct=stats.spread_pct, role="fit")
-        for planned, stats in zip(plan.networks, found.networks, strict=True)
-        if stats is not None
-    )
+    networks = network_rows(plan, found)
     if len(networks) < len(plan.networks):
         reasons = "".join(f"; {precision} was refused: {reason}" for precision, reason in found.refused.items())
         raise UserError(
             f"only {len(networks)} of {len(plan.networks)} networks were measured{reasons}; give a larger --budget, or "
             "another --runtime"
         )
-    return HardwareProfile(
-        name=name,
-        device=found.device,
-        runtime=found.runtime,
-        runtime_version=found.runtime_version,
-        runtime_device=found.runtime_device,
-        num_threads=found.num_threads,
-        batch_size=plan.batch_size,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        space=plan.space,
-        space_fingerprint=plan.space_fingerprint,
-        precisions=plan.precisions,
-        weight_bits=found.weight_bits,
-        call_overhead_ms=found.call.median_ms,
-        rows=tuple(row for row in transferred_rows(sources, networks).rows if row.precision in plan.precisions),
-        networks=networks,
-        seconds=found.seconds,
-        versions={package: importlib.metadata.version(package) for package in ("torch", "onnx", "onnxruntime")},
-    )
+    rows = tuple(row for row in transferred_rows(sources, networks).rows if row.precision in plan.precisions)
+    return profile_of(plan, found, rows, networks, name=name)
 
 
 def check_sources(sources: Sequence[HardwareProfile], space: SearchSpace, batch_size: int) -> None:
