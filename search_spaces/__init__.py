@@ -4,11 +4,15 @@ import importlib
 from collections.abc import Callable
 
 from search_spaces.errors import SpaceError, unknown_name
-from search_spaces.hybrid import HybridSpace, hybrid_mobile, hybrid_tiny
+from search_spaces.hybrid import HybridSpace, hybrid_mobile, hybrid_small, hybrid_tiny
 from search_spaces.network import BlockSpec, Network, build_network
 from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
 
-SPACES: dict[str, Callable[..., SearchSpace]] = {"hybrid-tiny": hybrid_tiny, "hybrid-mobile": hybrid_mobile}
+SPACES: dict[str, Callable[..., SearchSpace]] = {
+    "hybrid-tiny": hybrid_tiny,
+    "hybrid-small": hybrid_small,
+    "hybrid-mobile": hybrid_mobile,
+}
 
 __all__ = [
     "SPACES",
@@ -22,6 +26,9 @@ __all__ = [
     "SpaceError",
     "build_network",
     "get_space",
+    "hybrid_mobile",
+    "hybrid_small",
+    "hybrid_tiny",
     "unknown_name",
 ]
 

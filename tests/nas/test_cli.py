@@ -27,7 +27,10 @@ def fail(arguments: list[str], capsys: pytest.CaptureFixture[str], *, code: str 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--space", "hybird-tiny"), "unknown search space 'hybird-tiny'; available: hybrid-mobile, hybrid-tiny"),
+        (
+            ("--space", "hybird-tiny"),
+            "unknown search space 'hybird-tiny'; available: hybrid-mobile, hybrid-small, hybrid-tiny",
+        ),
         ((*SPACE, "--data", "fashion-mnits"), "unknown data set 'fashion-mnits'"),
         ((*TINY, "--hardware", "toaster"), "unknown hardware 'toaster'"),
         ((*TINY, "--hardware", "no/profile.json"), "no hardware profile 'no/profile.json'"),

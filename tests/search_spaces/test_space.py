@@ -7,11 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import SPACES, Architecture, Choice, SearchSpace, SpaceError, get_space, hybrid_mobile, hybrid_tiny
+from search_spaces import (
+    SPACES,
+    Architecture,
+    Choice,
+    SearchSpace,
+    SpaceError,
+    get_space,
+    hybrid_mobile,
+    hybrid_small,
+    hybrid_tiny,
+)
 from search_spaces.cost import network_cost
 from search_spaces.hybrid import HybridSpace, Stage
 
-PRESETS = [hybrid_tiny(), hybrid_mobile()]
+PRESETS = [hybrid_tiny(), hybrid_small(), hybrid_mobile()]
 SMALL = HybridSpace(
     "small",
     (Stage(widths=(16,), depths=(1, 2)), Stage(widths=(16, 32), depths=(1,))),
@@ -96,7 +106,9 @@ def test_neighbours_differ_in_one_gene_and_are_all_there(space: SearchSpace) -> 
     assert set(neighbours) == changed - {architecture}
 
 
-@pytest.mark.parametrize(("space", "low", "high"), [(PRESETS[0], 0.4e6, 8.5e6), (PRESETS[1], 85e6, 950e6)])
+@pytest.mark.parametrize(
+    ("space", "low", "high"), zip(PRESETS, (0.4e6, 6.5e6, 85e6), (8.5e6, 97e6, 950e6), strict=True)
+)
 def test_presets_keep_to_the_multiply_accumulates_they_promise(space: SearchSpace, low: float, high: float) -> None:
     smallest, largest = (network_cost(space.blocks(a)).macs for a in (space.smallest(), space.largest()))
     assert low <= smallest < largest <= high
