@@ -20,7 +20,10 @@ REFERENCE_EVERY = 20
 """So many samples of a round lie between two of the reference."""
 
 OUTLIER_RATIO = 1.3
-"""A round whose reference took more than this times the median reference is dropped."""
+"""A sample is dropped where the reference beside it took more than this times the fastest tenth of the references."""
+
+FEWEST_KEPT = 1 / 3
+"""This share of each run's samples stays in any case, those with the fastest references."""
 
 MAX_LOOPS = 1_000
 MAX_ROUNDS = 10_000
@@ -51,8 +54,8 @@ class Round:
 
     seconds: tuple[float, ...]
     """Of one call of each run, in their order."""
-    reference_s: float
-    """Median time of the reference during the round; 1 where there is none."""
+    references_s: tuple[float, ...]
+    """Of each sample: the slower of the reference's samples before and after it; 1 where there is no reference."""
 
 
 def timed(run: Run, clock: Clock = time.perf_counter, *, rest_s: float = 0.0, warm_s: float = 0.0) -> Sampler:
@@ -163,32 +166,51 @@ def take_round(
     samplers: Sequence[Sampler], loops: Sequence[int], reference: tuple[Sampler, int] | None, *, backward: bool
 ) -> Round:
     """One sample of each, and of the `reference` (with its number of calls) before, after and in between."""
-    order = reversed(range(len(samplers))) if backward else range(len(samplers))
-    seconds, references_s = [0.0] * len(samplers), []
-    for place, index in enumerate(order):
-        if reference is not None and place % REFERENCE_EVERY == 0:
-            references_s.append(reference[0](reference[1]))
-        seconds[index] = samplers[index](loops[index])
-    if reference is None:
-        return Round(tuple(seconds), 1.0)
-    references_s.append(reference[0](reference[1]))
-    return Round(tuple(seconds), float(np.median(references_s)))
+    num = len(samplers)
+    order = list(reversed(range(num))) if backward else list(range(num))
+    seconds, references_s = [0.0] * num, [1.0] * num
+    before_s = 1.0 if reference is None else reference[0](reference[1])
+    for start in range(0, num, REFERENCE_EVERY):
+        part = order[start : start + REFERENCE_EVERY]
+        for index in part:
+            seconds[index] = samplers[index](loops[index])
+        after_s = 1.0 if reference is None else reference[0](reference[1])
+        for index in part:
+            references_s[index] = max(before_s, after_s)
+        before_s = after_s
+    return Round(tuple(seconds), tuple(references_s))
 
 
 def summarise(rounds: Sequence[Round], loops: Sequence[int]) -> list[LatencyStats]:
-    """Medians over rounds, each brought to the machine's usual speed by its reference.
+    """Medians over samples, each brought to the machine's usual speed by the references of its round.
 
-    A round in which the reference took r times its median over all rounds was r times slower than usual: its samples
-    are divided by r. Where r is above `OUTLIER_RATIO` something else was going on, and the round is dropped; at least
-    half of the rounds always stay.
+    Samples beside which something else was going on are dropped (`_undisturbed`). A round in which the median reference
+    of those that are left took r times that of all rounds was r times slower than usual: its samples are divided by r.
     """
-    reference_S = np.array([round.reference_s for round in rounds])
-    slowness_S = reference_S / np.median(reference_S)
-    steady_S = slowness_S <= OUTLIER_RATIO
-    samples_SR = np.array([round.seconds for round in rounds])[steady_S] / slowness_S[steady_S, None]
-    lower_R, median_R, upper_R = np.percentile(samples_SR, [25, 50, 75], axis=0)
+    references_SR = np.array([round.references_s for round in rounds])
+    kept_SR = _undisturbed(references_SR)
+    usual_s = np.median(references_SR[kept_SR])
+    slowness_S = [
+        np.median(references_R[kept_R]) / usual_s if kept_R.any() else 1.0
+        for references_R, kept_R in zip(references_SR, kept_SR, strict=True)
+    ]
+    samples_SR = np.array([round.seconds for round in rounds]) / np.array(slowness_S)[:, None]
+    lower_R, median_R, upper_R = np.nanpercentile(np.where(kept_SR, samples_SR, np.nan), [25, 50, 75], axis=0)
     spread_R = 100 * (upper_R - lower_R) / np.where(median_R > 0, median_R, 1.0)
     return [
-        LatencyStats(median_ms=1e3 * float(median_s), spread_pct=float(spread), num_runs=len(samples_SR) * num_loops)
-        for median_s, spread, num_loops in zip(median_R, spread_R, loops, strict=True)
+        LatencyStats(median_ms=1e3 * float(median_s), spread_pct=float(spread), num_runs=int(num_samples) * num_loops)
+        for median_s, spread, num_samples, num_loops in zip(median_R, spread_R, kept_SR.sum(axis=0), loops, strict=True)
     ]
+
+
+def _undisturbed(references_SR: np.ndarray) -> np.ndarray:
+    """Which samples stay, by `OUTLIER_RATIO` and `FEWEST_KEPT`.
+
+    The fastest tenth and not the median tells how fast the machine is when left alone: a virtual machine of two
+    processors that its host moves to one core for a while runs two threads as fast as one, maybe most of the time.
+    """
+    kept_SR = references_SR <= OUTLIER_RATIO * np.percentile(references_SR, 10)
+    num_always = math.ceil(FEWEST_KEPT * len(references_SR))
+    fastest_first_SR = np.argsort(references_SR, axis=0, kind="stable")
+    np.put_along_axis(kept_SR, fastest_first_SR[:num_always], True, axis=0)
+    return kept_SR

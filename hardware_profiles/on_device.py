@@ -148,8 +148,8 @@ def _rounds(
         take_rounds(samplers, loops[1:], steady, budget_s=left_s, min_rounds=MIN_ROUNDS, num_before=num_before)
     ):
         elapsed_s = before_s + time.perf_counter() - start_s
-        seconds = [float(f"{second:.5g}") for second in taken.seconds]
-        journal.append({"round": [taken.reference_s, seconds], "elapsed_s": elapsed_s})
+        short = [[float(f"{second:.5g}") for second in part] for part in (taken.references_s, taken.seconds)]
+        journal.append({"round": short, "elapsed_s": elapsed_s})
         _progress(f"round {num_before + index + 1}, {elapsed_s:.0f} of {budget_s:.0f} s")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hardware_profiles.errors import ProfileError
 
-VERSION = 1
+VERSION = 2
 BUNDLE, RESULT = "hybridnas bundle", "hybridnas measurements"
 """What is measured elsewhere, and what was found there."""
 

@@ -108,7 +108,7 @@ def read_result(path: Path, kind: str, *, min_rounds: int) -> dict[str, Any]:
 
 def latencies(content: dict[str, Any]) -> tuple[LatencyStats, list[LatencyStats | None]]:
     """Of the empty model, and of networks and rows in the manifest's order; None for those that weren't timed."""
-    rounds = [Round(tuple(seconds), reference_s) for reference_s, seconds in content["rounds"]]
+    rounds = [Round(tuple(seconds), tuple(references_s)) for references_s, seconds in content["rounds"]]
     call, *timed = summarise(rounds, content["loops"][1:])
     by_index = dict(zip(content["timed"], timed, strict=True))
     num_models = len(content["manifest"]["networks"]) + len(content["manifest"]["rows"])

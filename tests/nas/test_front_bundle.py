@@ -99,7 +99,7 @@ def test_a_model_without_a_time_is_refused(
     result: Path, models: Path, profile: HardwareProfile, tmp_path: Path
 ) -> None:
     content = read_sealed(result, RESULT, way_out="")
-    rounds = [[reference_s, seconds[:-1]] for reference_s, seconds in content["rounds"]]
+    rounds = [[references_s[:-1], seconds[:-1]] for references_s, seconds in content["rounds"]]
     shorter = {**content, "timed": [0], "loops": content["loops"][:-1], "rounds": rounds}
     write_sealed(tmp_path / "result.json", RESULT, json.loads(json.dumps(shorter)))
     with pytest.raises(UserError, match="has no time for model 8"):
