@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
-from sklearn.linear_model import BayesianRidge
 
 from hardware_profiles.profile import HardwareProfile
+from predictors.grouped_ridge import GroupedRidge
 
 BlockSequence = Sequence[tuple[str, str]]
 """A network: (block key, precision) of each block, in order."""
@@ -31,16 +31,18 @@ class LatencyPredictor:
     """Predicts the latency in milliseconds of networks whose blocks are in a profile, in the style of scikit-learn.
 
     Before `fit` a prediction is the plain sum: one call of the runtime and each block's row net of the call. `fit`
-    learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a Bayesian
-    ridge (MacKay, 1992) on the number of blocks of each kind and of each input shape, the time in each precision, and
-    the number of places where the precision changes. It is robust to a few bad measurements.
+    learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a
+    `GroupedRidge` on the features of `_row_features` and the number of places where the precision changes. It is robust
+    to a few bad measurements.
     """
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
         self._latency_ms_R = np.array([row.latency_ms for row in profile.rows])
         self._precision_R = np.array([profile.precisions.index(row.precision) for row in profile.rows])
-        self._features_RF = _row_features(profile)
+        features = _row_features(profile)
+        self._features_RF = np.hstack(features)
+        self._groups = [*(group_RF.shape[1] for group_RF in features), 1]
         self._correction: _Correction | None = None
 
     @classmethod
@@ -81,7 +83,7 @@ class LatencyPredictor:
             raise ValueError("measured latencies must be positive and finite; drop the failed networks first")
         rows_NB = self.encode(networks)
         sum_ms_N = self._sum_ms(rows_NB)
-        self._correction = _fit_correction(self._features(rows_NB, sum_ms_N), measured_ms_N / sum_ms_N)
+        self._correction = _fit_correction(self._features(rows_NB, sum_ms_N), measured_ms_N / sum_ms_N, self._groups)
         return self
 
     def predict(self, networks: Sequence[BlockSequence]) -> np.ndarray:
@@ -185,21 +187,20 @@ class _Correction:
         return np.sqrt(self.noise + np.einsum("nf,fg,ng->n", centered_NF, self.covariance_FF, centered_NF))
 
 
-def _row_features(profile: HardwareProfile) -> np.ndarray:
-    """What each row adds to a network's features: one for all, for its kind and its input, its time for its precision.
+def _row_features(profile: HardwareProfile) -> list[np.ndarray]:
+    """What each row adds to a network's features, in groups of shape (R, F).
 
+    The number of blocks, of each kind, at each input, of each kind in each precision; and the time in each precision,
+    at each input, of each kind in each precision.
     Kind and input of a block are what its key has before the first space and behind an @.
     """
-    rows = profile.rows
-    latency_ms_R1 = np.array([[row.latency_ms] for row in rows])
-    return np.hstack(
-        [
-            np.ones((len(rows), 1)),
-            _one_hot([row.key.partition(" ")[0] for row in rows]),
-            _one_hot([row.key.partition("@")[2] for row in rows]),
-            _one_hot([row.precision for row in rows]) * latency_ms_R1,
-        ]
-    )
+    latency_ms_R1 = np.array([[row.latency_ms] for row in profile.rows])
+    kind = [row.key.partition(" ")[0] for row in profile.rows]
+    of_input = _one_hot([row.key.partition("@")[2] for row in profile.rows])
+    of_precision = _one_hot([row.precision for row in profile.rows])
+    of_both = _one_hot([f"{name} {row.precision}" for name, row in zip(kind, profile.rows, strict=True)])
+    counts = [np.ones_like(latency_ms_R1), _one_hot(kind), of_input, of_both]
+    return [*counts, *(labels * latency_ms_R1 for labels in (of_precision, of_input, of_both))]
 
 
 def _one_hot(labels: Sequence[str]) -> np.ndarray:
@@ -207,37 +208,32 @@ def _one_hot(labels: Sequence[str]) -> np.ndarray:
     return np.array([[label == value for value in values] for label in labels], float)
 
 
-def _fit_correction(features_NF: np.ndarray, ratio_N: np.ndarray) -> _Correction:
-    """A robust Bayesian ridge; of fewer than `MIN_NETWORKS_FOR_FEATURES` networks the scale alone."""
-    center_F, scale_F = features_NF.mean(axis=0), features_NF.std(axis=0)
-    told_F = scale_F > 1e-9 * np.abs(center_F)
-    if len(ratio_N) < MIN_NETWORKS_FOR_FEATURES:
-        told_F[:] = False
-    slope_F, covariance_FF = np.zeros(len(center_F)), np.zeros((len(center_F), len(center_F)))
-    level, noise = float(np.median(ratio_N)), float(np.var(ratio_N, ddof=1))
-    if told_F.any():
-        standard_NT = ((features_NF - center_F) / scale_F.clip(1e-300))[:, told_F]
-        ridge = _robust_ridge(standard_NT, ratio_N)
-        slope_F[told_F] = ridge.coef_ / scale_F[told_F]
-        covariance_FF[np.ix_(told_F, told_F)] = ridge.sigma_ / np.outer(scale_F[told_F], scale_F[told_F])
-        level, noise = float(ridge.intercept_), 1 / float(ridge.alpha_)
+def _fit_correction(features_NF: np.ndarray, ratio_N: np.ndarray, groups: Sequence[int]) -> _Correction:
+    """A robust ridge; of fewer than `MIN_NETWORKS_FOR_FEATURES` networks the scale alone."""
+    num_features = features_NF.shape[1]
+    slope_F, covariance_FF = np.zeros(num_features), np.zeros((num_features, num_features))
+    base, noise = float(np.median(ratio_N)), float(np.var(ratio_N, ddof=1))
+    if len(ratio_N) >= MIN_NETWORKS_FOR_FEATURES:
+        ridge = _robust_ridge(features_NF, ratio_N, groups)
+        slope_F, covariance_FF = ridge.coef_, ridge.sigma_
+        base, noise = ridge.intercept_, 1 / ridge.alpha_
     lowest, highest = float(ratio_N.min()), float(ratio_N.max())
     return _Correction(
-        base=level - float(center_F @ slope_F),
+        base=base,
         slope_F=slope_F,
-        center_F=center_F,
+        center_F=features_NF.mean(axis=0),
         covariance_FF=covariance_FF,
         noise=noise,
         bounds=(max(lowest / 2, 2 * lowest - highest), 2 * highest - lowest),
     )
 
 
-def _robust_ridge(standard_NF: np.ndarray, ratio_N: np.ndarray) -> BayesianRidge:
-    """A Bayesian ridge with Huber's loss, by iterated reweighting."""
-    importance_N, ridge = np.ones(len(ratio_N)), BayesianRidge()
+def _robust_ridge(features_NF: np.ndarray, ratio_N: np.ndarray, groups: Sequence[int]) -> GroupedRidge:
+    """A ridge with Huber's loss, by iterated reweighting that begins at the median ratio."""
+    ridge, predicted_N = GroupedRidge(groups), np.full(len(ratio_N), np.median(ratio_N))
     for _ in range(NUM_REWEIGHTINGS):
-        ridge.fit(standard_NF, ratio_N, sample_weight=importance_N)
-        residual_N = np.abs(ratio_N - ridge.predict(standard_NF))
+        residual_N = np.abs(ratio_N - predicted_N)
         limit = HUBER_SIGMAS * 1.4826 * np.median(residual_N) + 1e-12
-        importance_N = limit / np.maximum(residual_N, limit)
+        ridge.fit(features_NF, ratio_N, sample_weight=limit / np.maximum(residual_N, limit))
+        predicted_N = ridge.predict(features_NF)
     return ridge
