@@ -86,3 +86,21 @@ def test_a_front_is_verified_by_what_a_bundle_found(
     assert (run / "report.html").exists()
     main(["verify", str(run)])  # is done, and says so by measuring nothing
     assert nas.load_results(run)["measured_latency_ms"].equals(there["measured_latency_ms"])
+
+
+def test_a_front_is_verified_on_a_host(
+    tiny_profile: HardwareProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_profile.save(tmp_path / "device.json")
+    run = tmp_path / "run"
+    main(["search", "--run", str(run), *TINY, *FEW, "--hardware", str(tmp_path / "device.json")])
+    here = nas.load_results(run)
+    with ssh_host(tmp_path, monkeypatch) as host:
+        main(["verify", str(run), "--redo", "--host", host, "--host-python", sys.executable])
+    there = nas.load_results(run)
+    measured = there["measured_latency_ms"].dropna()
+    assert set(measured) - set(here["measured_latency_ms"])
+    shared = here.dropna(subset="measured_error_pct").index.intersection(measured.index)
+    assert len(shared)
+    assert list(there.loc[shared, "measured_error_pct"]) == list(here.loc[shared, "measured_error_pct"])
+    assert not any((tmp_path / "home").iterdir())
