@@ -5,7 +5,6 @@ is. Those of one batch are comparable among networks of one space and batch, not
 """
 
 import copy
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from predictors.entropy import entropy
 from search_spaces import Architecture, Network, SearchSpace
-from search_spaces.errors import SpaceError, unknown_name
+from search_spaces.plugins import named
 
 Score = Callable[[Network, torch.Tensor, torch.Tensor], float]
 """Network, images (B, C, H, W), labels (B,) -> score."""
@@ -93,15 +92,7 @@ SCORES: Mapping[str, Score] = {
 
 def get_score(name: str) -> Score:
     """A score by name, or by dotted path `my_package.scores:mine`; SpaceError when there is none."""
-    if name in SCORES:
-        return SCORES[name]
-    module, separator, attribute = name.partition(":")
-    if not separator:
-        raise SpaceError(unknown_name("score", name, SCORES))
-    try:
-        found: Score = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SpaceError(f"score '{name}' can't be imported ({error}); write `package.module:function`") from None
+    found: Score = named("score", name, SCORES)
     return found
 
 

@@ -1,11 +1,11 @@
 """What may be built: search spaces, the blocks they choose from, precisions and costs."""
 
-import importlib
 from collections.abc import Callable
 
 from search_spaces.errors import SpaceError, unknown_name
 from search_spaces.hybrid import HybridSpace, hybrid_mobile, hybrid_small, hybrid_tiny
 from search_spaces.network import BlockSpec, Network, build_network
+from search_spaces.plugins import named
 from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
 
 SPACES: dict[str, Callable[..., SearchSpace]] = {
@@ -38,15 +38,4 @@ def get_space(name: str, *, num_channels: int = 3, num_classes: int | None = Non
     options: dict[str, int] = {"num_channels": num_channels} | (
         {} if num_classes is None else {"num_classes": num_classes}
     )
-    if name in SPACES:
-        return SPACES[name](**options)
-    module, separator, attribute = name.partition(":")
-    if not separator:
-        raise SpaceError(unknown_name("search space", name, SPACES))
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SpaceError(
-            f"search space '{name}' can't be imported ({error}); write it as `package.module:function`"
-        ) from None
-    return factory(**options)
+    return named("search space", name, SPACES)(**options)

@@ -1,6 +1,5 @@
 """Find the data a name, a path or a function of yours stands for."""
 
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from nas.data.stream_tar import open_tar
 from nas.errors import UserError
 from nas.progress import Progress
 from search_spaces.errors import unknown_name
+from search_spaces.plugins import imported
 
 DATA_NAMES: tuple[str, ...] = tuple(NAMED)
 """Data sets known by name."""
@@ -117,13 +117,9 @@ def _call(
     source: str, *, image_size: int, num_channels: int | None, num_validation: int | None, seed: int
 ) -> ImageData:
     """Call the function a dotted path names; modules of the working directory are found too."""
-    module_name, _, function_name = source.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"cannot import data set {source}: {error}; write my_package.module:function") from error
+    function = imported("data set", source, error=UserError)
     data = function(image_size=image_size, num_channels=num_channels, num_validation=num_validation, seed=seed)
     if not isinstance(data, ImageData):
         raise UserError(f"data set {source} returned {type(data).__name__}; return nas.data.from_arrays(...)")

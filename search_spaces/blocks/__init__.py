@@ -1,6 +1,5 @@
 """The kinds of blocks. A new one takes a file and a line here; a user's own is a dotted path, `package.module:Own`."""
 
-import importlib
 from functools import cache
 
 from search_spaces.blocks.attention import Attention, LinearAttention
@@ -11,7 +10,8 @@ from search_spaces.blocks.head import Head
 from search_spaces.blocks.mlp import GatedMlp, Mlp
 from search_spaces.blocks.pooling import Pooling
 from search_spaces.blocks.stem import Stem
-from search_spaces.errors import SpaceError, unknown_name
+from search_spaces.errors import SpaceError
+from search_spaces.plugins import named
 
 BLOCKS: dict[str, type[Block]] = {
     "attention": Attention,
@@ -31,12 +31,7 @@ __all__ = ["BLOCKS", "Block", "Port", "WeightMap", "block_class"]
 @cache
 def block_class(kind: str) -> type[Block]:
     """The class of a kind, or of a dotted path."""
-    if kind in BLOCKS:
-        return BLOCKS[kind]
-    module, separator, name = kind.partition(":")
-    if not separator:
-        raise SpaceError(unknown_name("block kind", kind, BLOCKS))
-    found = getattr(importlib.import_module(module), name, None)
+    found = named("block kind", kind, BLOCKS)
     if not (isinstance(found, type) and issubclass(found, Block)):
         raise SpaceError(
             f"'{kind}' is not a Block; name a subclass of search_spaces.blocks.Block as `package.module:Class`"

@@ -107,7 +107,7 @@ def test_neighbours_differ_in_one_gene_and_are_all_there(space: SearchSpace) -> 
 
 
 @pytest.mark.parametrize(
-    ("space", "low", "high"), zip(PRESETS, (0.4e6, 6.5e6, 85e6), (8.5e6, 97e6, 950e6), strict=True)
+    ("space", "low", "high"), list(zip(PRESETS, (0.4e6, 6.5e6, 85e6), (8.5e6, 97e6, 950e6), strict=True))
 )
 def test_presets_keep_to_the_multiply_accumulates_they_promise(space: SearchSpace, low: float, high: float) -> None:
     smallest, largest = (network_cost(space.blocks(a)).macs for a in (space.smallest(), space.largest()))

@@ -1,6 +1,5 @@
 """Searchers by name, or by dotted path."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from nas.search.searchers.local_search import LocalSearch
 from nas.search.searchers.optuna_samplers import OptunaSampler
 from nas.search.searchers.predictor_guided import PredictorGuided
 from nas.search.searchers.random_search import RandomSearch
-from search_spaces.errors import unknown_name
+from search_spaces.plugins import named
 
 __all__ = [
     "SEARCHERS",
@@ -51,16 +50,7 @@ def get_searcher(searcher: str | Searcher) -> Searcher:
     """
     if not isinstance(searcher, str):
         return searcher
-    if searcher in SEARCHERS:
-        return SEARCHERS[searcher]()
-    module, colon, attribute = searcher.partition(":")
-    if not colon:
-        raise UserError(unknown_name("searcher", searcher, SEARCHERS))
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"cannot import searcher {searcher!r} ({error}); write it as package.module:Class") from error
-    return factory()
+    return named("searcher", searcher, SEARCHERS, error=UserError)()
 
 
 def check_focus(searcher: Searcher, focus: Sequence[Focus]) -> None:

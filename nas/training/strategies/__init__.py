@@ -1,7 +1,5 @@
 """Which sub-networks one step of training trains, on which images and with which targets: one file a family."""
 
-import importlib
-
 from nas.errors import UserError
 from nas.training.options import TrainOptions
 from nas.training.strategies.base import Batch, Passed, Strategy
@@ -14,7 +12,8 @@ from nas.training.strategies.progressive_shrinking import ProgressiveShrinking
 from nas.training.strategies.sandwich import Sandwich
 from nas.training.strategies.single_path import SinglePath
 from nas.training.strategies.teacher import Teacher
-from search_spaces import SearchSpace, unknown_name
+from search_spaces import SearchSpace
+from search_spaces.plugins import named
 
 STRATEGIES: dict[str, type[Strategy]] = {
     "block-wise": BlockWise,
@@ -49,15 +48,7 @@ __all__ = [
 def get_strategy(options: TrainOptions, space: SearchSpace) -> Strategy:
     """The strategy that the options name; UserError when there is none."""
     name = options.strategy
-    if name in STRATEGIES:
-        return STRATEGIES[name](options, space)
-    module, separator, attribute = name.partition(":")
-    if not separator:
-        raise UserError(unknown_name("strategy", name, STRATEGIES))
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"strategy '{name}' can't be imported ({error}); write it as `package.module:Class`") from None
+    found = named("strategy", name, STRATEGIES, error=UserError)
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise UserError(f"strategy '{name}' is not a nas.training.Strategy; make it a subclass")
     return found(options, space)

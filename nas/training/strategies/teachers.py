@@ -1,6 +1,5 @@
 """Frozen teachers from outside the space: timm's pretrained models, or a user's own module."""
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from nas.errors import UserError
 from nas.processes import device
 from nas.training.options import TrainOptions
 from search_spaces import SearchSpace
+from search_spaces.plugins import imported
 
 
 def load_teacher(options: TrainOptions, space: SearchSpace, *, as_stages: bool = False) -> nn.Module:
@@ -80,13 +80,7 @@ def _from_timm(name: str, space: SearchSpace, as_stages: bool) -> nn.Module:
 
 
 def _from_function(module: str, attribute: str) -> nn.Module:
-    try:
-        make = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"teacher '{module}:{attribute}' can't be imported ({error}); write it as `package.module:function`"
-        ) from None
-    teacher = make()
+    teacher = imported("teacher", f"{module}:{attribute}", error=UserError)()
     if not isinstance(teacher, nn.Module):
         raise UserError(f"teacher '{module}:{attribute}' gives {type(teacher).__name__}; return a torch.nn.Module")
     return teacher

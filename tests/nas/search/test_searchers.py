@@ -137,5 +137,5 @@ def test_searchers_by_name_dotted_path_and_object():
     assert describe_searcher(searcher) == {"class": "nas.search.searchers.random_search:RandomSearch"}
     with pytest.raises(UserError, match="unknown searcher 'rondom'; available: .*Did you mean random"):
         get_searcher("rondom")
-    with pytest.raises(UserError, match="cannot import searcher 'nowhere:Searcher'"):
+    with pytest.raises(UserError, match="searcher 'nowhere:Searcher' can't be imported"):
         get_searcher("nowhere:Searcher")
