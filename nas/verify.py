@@ -258,11 +258,12 @@ def _run_all(
 
 
 def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
-    """Latencies at the target's batch, in turn."""
+    """Latencies at the target's batch, in turn; the first session is also what shows the machine's slow spells."""
     images = data.validation.images_BCHW[:1].expand(batch_size, -1, -1, -1)
     inputs = {INPUT: normalize(images, data).contiguous().numpy()}
     samplers = [session.sampler(inputs) for session in sessions]
-    return measure_interleaved(samplers, budget_s=TIMING_S_PER_MODEL * len(samplers))
+    reference = samplers[0] if samplers else None
+    return measure_interleaved(samplers, budget_s=TIMING_S_PER_MODEL * len(samplers), reference=reference)
 
 
 def _step(report: Progress, start: float, end: float, count: int) -> Callable[[], None]:

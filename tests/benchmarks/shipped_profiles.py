@@ -20,8 +20,8 @@ TARGETS: dict[str, dict[str, Any]] = {
     "browser": {"runtime": "browser"},
 }
 SPACES: dict[str, dict[str, Any]] = {
-    "hybrid-tiny": {"budget": "150s", "num_held_out": 100},
-    "hybrid-mobile": {"budget": "5m", "num_held_out": 40},
+    "hybrid-tiny": {"budget": "2m", "num_held_out": 100},
+    "hybrid-mobile": {"budget": "4m", "num_held_out": 40},
 }
 
 
