@@ -43,6 +43,7 @@ def measure_accuracy(
     profile: Path | None = None,
 ) -> None:
     """Write one row a held-out network to `output`, and figures of fp32, mixed and all networks beside it."""
+    made_by = provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))  # before files of the checkout change
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     with rich_progress("profile") as progress:
         plan = plan_profile(
@@ -71,7 +72,7 @@ def measure_accuracy(
         "rows_measured": sum(row.measured for row in measured.rows),
         "networks_fitted": sum(row.role == "fit" for row in measured.networks),
         "runtime": f"{measured.runtime} {measured.runtime_version}",
-    } | provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))
+    } | made_by
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(pd.DataFrame(figures).T.round(3).to_string())
 
