@@ -3,16 +3,18 @@
     python -m tests.benchmarks.search_supernet --run RUN [--seeds 10] [--num-evaluations 100] [--num-images 2000]
         [--searchers predictor-guided nsga2 tpe random] [--hardware PROFILE]
 
-RUN is the folder of a run with a supernet and a profile, in whose place `--hardware` may name another. A search is `nas search` with two objectives: the error of the
-simulated candidate on validation images, and the profile's latency; so every searcher begins with the same candidates.
-The hypervolume is that of all evaluated candidates in error and *logarithm* of latency, where smallest to largest
-network in fp32 is the unit square and the reference point (1.1, 1.1); higher is better.
+RUN is the folder of a run with a supernet and a profile, in whose place `--hardware` may name another. A search is
+`nas search` with two objectives: the error of the simulated candidate on validation images, and the profile's latency;
+every searcher begins with the same candidates. The hypervolume is that of all evaluated candidates in error and
+*logarithm* of latency, where smallest to largest network in fp32 is the unit square and the reference point (1.1, 1.1);
+higher is better.
 
 No candidate is evaluated twice: errors are kept in `RUN/evaluated.jsonl`, for all searchers, seeds and later calls.
 """
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,14 +25,23 @@ from rich.console import Console
 
 import nas
 from hardware_profiles.profile import find_profile
-from nas.candidates import CheapObjectives, ErrorOf, run_search
+from nas.candidates import (
+    NUM_SENSITIVITY_IMAGES,
+    OBJECTIVES,
+    CheapObjectives,
+    ErrorOf,
+    check_profile,
+    first_candidates,
+    lru_cached,
+)
 from nas.config import load_options, merge_options
 from nas.run_inputs import load_inputs
-from nas.search.executors import LocalExecutor
+from nas.search import optimize
 from nas.search.pareto import hypervolume
+from nas.sensitivity import measure_sensitivity
 from nas.stages import hash_file, hash_text
 from nas.supernet import Supernet
-from search_spaces import Genotype
+from search_spaces import Architecture, Genotype
 from tests.benchmarks.search_table import fill, summarise
 
 BUDGETS = (25, 50, 100)
@@ -70,31 +81,61 @@ def budgets(num_evaluations: int) -> list[int]:
 
 
 class Trained:
-    """A run's supernet on its data and profile; `inputs` names all that decides what candidates cost."""
+    """A run's supernet on its data and a profile; `inputs` names all that decides what candidates cost."""
 
     def __init__(self, run: Path, *, hardware: str | None, num_images: int | None) -> None:
         config = merge_options(load_options(run / "config.yaml"))
-        self.data, space = load_inputs(config)
-        self.profile = find_profile(hardware or str(run / "profile.json"), space=space.name)
-        self.supernet = Supernet(space)
-        self.supernet.load(run / "supernet.safetensors")
-        self.options = {"num_images": num_images, "calibration": config.calibration}
-        evaluate = ErrorOf(self.supernet, self.data, self.profile, **self.options)
-        weights = hash_file(run / "supernet.safetensors")
-        parts = (nas.__version__, weights, space.fingerprint, self.profile.fingerprint, self.data.fingerprint)
-        self.inputs = f"{Path(self.data.name).name}-{hash_text(json.dumps([*parts, self.options]))[:8]}"
+        data, space = load_inputs(config)
+        profile = find_profile(hardware or str(run / "profile.json"), space=space.name)
+        check_profile(profile, space)
+        supernet = Supernet(space)
+        supernet.load(run / "supernet.safetensors")
+        evaluate = ErrorOf(supernet, data, profile, num_images=num_images, calibration=config.calibration)
+        self.candidates = evaluate.candidates
+        self.cheap = CheapObjectives(self.candidates, profile)
+        fingerprints = (hash_file(run / "supernet.safetensors"), space.fingerprint, profile.fingerprint)
+        parts = (nas.__version__, *fingerprints, data.fingerprint, len(evaluate.split), config.calibration)
+        self.inputs = f"{Path(data.name).name}-{hash_text(json.dumps(parts))[:8]}"
         self.evaluate = Evaluated(evaluate, run / "evaluated.jsonl", inputs=self.inputs)
-        candidates = evaluate.candidates
-        ends = [candidates.genotype(candidates.uniform(end)) for end in (space.smallest(), space.largest())]
-        latency_ms = CheapObjectives(candidates, self.profile)(ends)["latency_ms"]
-        self._smallest, self._largest = _logarithmic([self.evaluate(end)["error_pct"] for end in ends], latency_ms)
+        self.initial = first_candidates(
+            self.cheap,
+            partial(
+                measure_sensitivity,
+                evaluate.evaluator.network,
+                space=space,
+                profile=profile,
+                data=data,
+                num_images=NUM_SENSITIVITY_IMAGES,
+            ),
+        )
+        smallest, largest = (self._logarithmic_costs(end) for end in (space.smallest(), space.largest()))
+        self._best, self._span = np.array([largest[0], smallest[1]]), np.abs(largest - smallest)
+
+    def search(self, searcher: str, num_evaluations: int, seed: int) -> pd.DataFrame:
+        """The study of one search."""
+        return optimize(
+            self.evaluate,
+            self.candidates.choices,
+            objectives=[OBJECTIVES["error_pct"], OBJECTIVES["latency_ms"]],
+            num_evaluations=num_evaluations,
+            searcher=searcher,
+            seed=seed,
+            canonical=lru_cached(self.candidates),
+            initial=[self.candidates.genotype(candidate) for candidate in self.initial],
+            cheap=self.cheap,
+        )
 
     def hypervolume(self, frame: pd.DataFrame) -> float:
         """Of the rows of a study; failed ones count for nothing."""
-        values = _logarithmic(frame["error_pct"], frame["latency_ms"])
-        best = np.array([self._largest[0], self._smallest[1]])
-        costs = (values - best) / np.abs(self._largest - self._smallest)
-        return hypervolume(costs[np.isfinite(costs).all(axis=1)], REFERENCE)
+        complete = frame[frame["state"] == "complete"]
+        values = np.stack([complete["error_pct"], np.log(complete["latency_ms"])], axis=1)
+        return hypervolume((values - self._best) / self._span, REFERENCE)
+
+    def _logarithmic_costs(self, architecture: Architecture) -> np.ndarray:
+        """Error and logarithm of latency in fp32."""
+        genotype = self.candidates.genotype(self.candidates.uniform(architecture))
+        error_pct = self.evaluate(genotype)["error_pct"]
+        return np.array([error_pct, np.log(self.cheap([genotype])["latency_ms"][0])])
 
 
 class Evaluated:
@@ -118,24 +159,9 @@ class Evaluated:
 
 def measure(key: Mapping[str, Any], trained: Trained) -> dict[str, float]:
     """The figures of one search."""
-    frame = run_search(
-        trained.supernet,
-        trained.data,
-        trained.profile,
-        objectives=("error_pct", "latency_ms"),
-        num_evaluations=key["num_evaluations"],
-        searcher=key["method"],
-        seed=key["seed"],
-        executor=lambda _: LocalExecutor(trained.evaluate),
-        **trained.options,
-    )
+    frame = trained.search(key["method"], key["num_evaluations"], key["seed"])
     assert len(frame) == key["num_evaluations"], f"{key} measured only {len(frame)} candidates"
     return {f"hv_{num}": trained.hypervolume(frame.head(num)) for num in budgets(key["num_evaluations"])}
-
-
-def _logarithmic(error_pct: Any, latency_ms: Any) -> np.ndarray:
-    """N x 2: errors as they are, logarithms of latencies."""
-    return np.stack([np.asarray(error_pct, float), np.log(np.asarray(latency_ms, float))], axis=1)
 
 
 def _key(genotype: Genotype) -> str:

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.toy_reference [--problem 0 1 2] [--seeds 3] [--searcher predictor-guided]
 
 The reference is pymoo's NSGA-II with 60,000 evaluations (population 200, 300 generations), its hypervolume that of
-everything it evaluated: a lower bound of the front's. `PM(prob=0.02)` would mutate 2% of the individuals; here each gene
-is mutated with probability 1/45. The searches are the rows of `search_toy`, which are read, not made.
+everything it evaluated: a lower bound of the front's. `PM(prob=0.02)` would mutate 2% of the individuals; here each
+gene is mutated with probability 1/45. The searches are the rows of `search_toy`, which are read, not made.
 """
 
 import json
