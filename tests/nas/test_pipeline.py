@@ -117,7 +117,10 @@ def test_a_search_without_interruption_gives_the_same_rows(finished: dict[str, A
     pd.testing.assert_frame_equal(again[compared], stored[compared])
 
 
-def test_workers_of_ray_give_the_same_rows(finished: dict[str, Any], tmp_path: Path) -> None:
+def test_workers_of_ray_give_the_same_rows(
+    finished: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # with its 15 they hardly start on a busy machine
     run = Path(shutil.copytree(finished["run"], tmp_path / "run"))
     process = start(run, "--redo", "search", "--executor", "ray", "--workers", "2", "--max-models", "1")
     output, _ = process.communicate(timeout=TIMEOUT_S)
