@@ -131,7 +131,8 @@ class SearchFlags:
 
     objectives: Names = None
     """Two or more of error_pct, latency_ms, size_bytes, macs, params, entropy (higher is better), effectiveness; with
-    commas. [default: the first three]"""
+    commas. With three or more the default searcher takes what it expects to be best and explores less than with two.
+    [default: the first three]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     focus: Names = None
@@ -142,7 +143,8 @@ class SearchFlags:
     time_limit: str | None = None
     """Begin no evaluation later than this, such as 90s, 30m or 2h; the same command continues the search."""
     patience: int | None = None
-    """End the search when the hypervolume grew by less than 0.1% in so many evaluations."""
+    """End the search when the hypervolume (that of the focus if there is one) grew by less than 0.1% in so many
+    evaluations."""
     executor: str | None = None
     """local, or ray: workers on this machine or on those of a cluster. [default: local]"""
     workers: int | None = None

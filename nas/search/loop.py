@@ -63,7 +63,7 @@ def optimize(
         evaluate: measures one candidate. What it raises, and values that are not finite, are recorded as that row's
             `reason`, and the search goes on.
         choices: the genes.
-        objectives: two or more.
+        objectives: two or more; `nas.search.acquisition` says how three or more change the default searcher's batches.
         num_evaluations: rows in all, failed ones included; the search ends early when nothing is left to measure.
         searcher: a name in `SEARCHERS`, a dotted path, or an object.
         seed: decides every random choice.

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas.errors import UserError
-from nas.search.objectives import as_costs, violations
+from nas.search.objectives import as_costs, focus_box, violations
 from nas.search.pareto import hypervolume
 from nas.search.problem import SearchProblem
 from nas.search.study import Row
 
 MIN_GROWTH = 0.001
 """Relative growth of the hypervolume below which it counts as not growing."""
+
+_REFERENCE = 1.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class StopRule:
     seconds: float | None = None
     """No evaluation begins later than this after the start of the call; those that go on are finished."""
     patience: int | None = None
-    """End when the hypervolume grew by less than `min_growth` of itself during so many evaluations.
+    """End when the hypervolume (`HypervolumeMeasure`) grew by less than `min_growth` of itself in so many evaluations.
 
     Looked at between batches, so what a seed gives does not depend on who evaluates.
     """
@@ -51,7 +53,8 @@ class HypervolumeMeasure:
     """The volume that a front dominates, in units that are fixed by the first batch in which something was measured.
 
     Each objective is shifted and scaled so that the best value up to that batch is 0 and the worst 1; the reference
-    point is 1.1 in each. So it never shrinks, and is comparable within one search only.
+    point is 1.1 in each. So it never shrinks, and is comparable within one search only. Where there is a focus, 0 is
+    its better end and 1.1 its worse one: nothing beyond the one is better, and nothing beyond the other counts.
     """
 
     def __init__(self, problem: SearchProblem, rows: Sequence[Row]) -> None:
@@ -59,17 +62,21 @@ class HypervolumeMeasure:
         first = next((row.batch for row in rows if not row.reason), -1)
         self.is_fixed = any(row.batch > first >= 0 for row in rows)
         """Whether that batch is complete; before, the unit still changes."""
+        self._low: np.ndarray | None = None
         costs = self._costs([row for row in rows if row.batch <= first])
-        self._low = costs.min(axis=0) if len(costs) else None
-        width = np.ptp(costs, axis=0) if len(costs) else np.zeros(0)
-        self._width = np.where(width > 0, width, 1.0)
+        if len(costs):
+            width, box = np.ptp(costs, axis=0), focus_box(problem.focus, problem.objectives)
+            has_focus = np.isfinite(box).all(axis=0)
+            self._low = np.where(has_focus, box[0], costs.min(axis=0))
+            self._width = np.where(has_focus, np.diff(box, axis=0)[0] / _REFERENCE, np.where(width > 0, width, 1.0))
+            self._best = box[0]
 
     def __call__(self, rows: Sequence[Row]) -> float:
         """Hypervolume of the complete rows that keep the constraints; 0 without any."""
         if self._low is None:
             return 0.0
-        costs = self._costs(self._keeping(rows))
-        return hypervolume((costs - self._low) / self._width, np.full(len(self._low), 1.1))
+        costs = np.maximum(self._costs(self._keeping(rows)), self._best)
+        return hypervolume((costs - self._low) / self._width, np.full(len(self._low), _REFERENCE))
 
     def _costs(self, rows: Sequence[Row]) -> np.ndarray:
         objectives = self._problem.objectives

@@ -3,13 +3,16 @@
     python -m tests.benchmarks.engine_time [--num-evaluations 1000] [--genes 80] [--output FILE]
 
 Error and latency are linear sums over the genes, which pull against each other. Counted is everything that `optimize`
-does: fits, inner searches, choosing, and keeping the study in a file. One thread, one run.
+does: fits, inner searches, choosing, and keeping the study in a file. One thread, one run. `growth` has the sum after
+every 100 evaluations; `exponent` is the slope of its logarithm against that of the evaluations over the second half of
+them, 1 where the sum grows linearly; `cpu_exponent`, of processor time, is the same without waiting for the disk.
 """
 
 import json
 import tempfile
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 from cyclopts import App
@@ -21,6 +24,8 @@ from nas.search import Objective, optimize
 from search_spaces.space import Choice, Genotype
 
 OPTIONS = (0, 1, 2)
+STEP = 100
+"""Evaluations between two figures of `growth`."""
 OBJECTIVES = (Objective("error_pct", unit="%"), Objective("latency_ms", unit="ms"))
 
 app = App(help_format="plaintext")
@@ -34,10 +39,12 @@ def engine_time(
     seed: int = 0,
     output: Path = Path("results/search/engine_time.json"),
 ) -> None:
-    """Time one search; write seconds an evaluation, on the clock and of the processor, to `output`."""
+    """Time one search; write seconds an evaluation, on the clock and of the processor, and their growth to `output`."""
     gain, cost = np.random.default_rng(seed).uniform(0.2, 1.0, size=(2, genes))
+    stamps: list[tuple[float, float]] = []
 
     def measure(genotype: Genotype) -> dict[str, float]:
+        stamps.append((perf_counter(), process_time()))
         vector = np.array([int(value) for value in genotype.values()])
         return {"error_pct": float(100 - gain @ np.sqrt(vector)), "latency_ms": float(1 + cost @ vector)}
 
@@ -52,18 +59,33 @@ def engine_time(
             seed=seed,
             study=Path(folder) / "study.db",
         )
-        total_s, cpu_s = perf_counter() - start_s, process_time() - start_cpu_s
-    figures = {
+        stamps.append((perf_counter(), process_time()))
+    sums_s = np.array(stamps[1:]) - [start_s, start_cpu_s]  # after 1, 2, ... evaluations
+    total_s, cpu_s = sums_s[-1].tolist()
+    figures: dict[str, Any] = {
         "num_evaluations": num_evaluations,
         "num_genes": genes,
         "total_s": total_s,
         "per_evaluation_s": total_s / num_evaluations,
         "cpu_per_evaluation_s": cpu_s / num_evaluations,
+        "exponent": exponent(sums_s[:, 0]),
+        "cpu_exponent": exponent(sums_s[:, 1]),
+        "growth": [
+            {"num_evaluations": num, "total_s": sums_s[num - 1, 0], "cpu_s": sums_s[num - 1, 1]}
+            for num in range(STEP, num_evaluations + 1, STEP)
+        ],
     }
     about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn", "pymoo", "optuna"))}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({**about, "runs": 1, **figures}, indent=1) + "\n")
     Console().print_json(data=figures)
+
+
+def exponent(sums_s: np.ndarray) -> float:
+    """Slope of the logarithms of sums after 1, 2, ... evaluations, over the second half of these."""
+    num = np.arange(1, len(sums_s) + 1)
+    half = num > len(sums_s) // 2
+    return float(np.polyfit(np.log(num[half]), np.log(sums_s[half]), 1)[0])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,6 +21,7 @@ from PIL import Image
 import nas
 from hardware_profiles.profile import HardwareProfile
 from nas.cli import main
+from nas.config import load_options
 from nas.data import ImageData
 from nas.evaluation import normalize
 from nas.search.study import Study
@@ -113,6 +115,21 @@ def test_a_search_without_interruption_gives_the_same_rows(finished: dict[str, A
     stored = Study.load(run / "study.db").frame()
     compared = [name for name in stored if name not in ("seconds", "host")]
     pd.testing.assert_frame_equal(again[compared], stored[compared])
+
+
+def test_workers_of_ray_give_the_same_rows(
+    finished: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # with its 15 they hardly start on a busy machine
+    run = Path(shutil.copytree(finished["run"], tmp_path / "run"))
+    process = start(run, "--redo", "search", "--executor", "ray", "--workers", "2", "--max-models", "1")
+    output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, output
+    assert load_options(run / "config.yaml")["executor"] == "ray"
+    local, ray = (Study.load(path / "study.db").frame() for path in (run / "replaced" / "1", run))
+    assert len(ray) == NUM_EVALUATIONS
+    compared = [name for name in local if name not in ("seconds", "host")]
+    pd.testing.assert_frame_equal(ray[compared], local[compared])
 
 
 def test_the_front_is_exported_verified_and_reported(finished: dict[str, Any]) -> None:

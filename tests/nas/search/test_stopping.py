@@ -1,9 +1,10 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from nas.errors import UserError
-from nas.search import optimize
+from nas.search import Focus, optimize
 from nas.search.problem import SearchProblem
 from nas.search.stopping import HypervolumeMeasure, StopRule
 from nas.search.study import Row
@@ -36,6 +37,25 @@ def test_growth_below_the_stated_share_during_patience_stops():
     assert not rule.has_stopped_growing(PROBLEM, grown)
     assert not rule.has_stopped_growing(PROBLEM, [*still, row(20, 1.0, 0.5, batch=2)])
     assert not StopRule(num_evaluations=100).has_stopped_growing(PROBLEM, still)
+
+
+def test_growth_outside_a_focus_counts_for_nothing():
+    first = [row(0, 50.0, 1.0), row(1, 10.0, 9.0), row(2, 30.0, 4.0)]
+    slower = [row(3 + i, 9.0 - i, 6.0 + i / 2, batch=1) for i in range(5)]
+    inside = [row(3 + i, 29.0 - i, 4.0, batch=1) for i in range(5)]
+    rule = StopRule(num_evaluations=100, patience=5)
+    focused = replace(PROBLEM, focus=(Focus(objective="latency_ms", low=2.0, high=5.0),))
+    assert not rule.has_stopped_growing(PROBLEM, first + slower)
+    assert rule.has_stopped_growing(focused, first + slower)
+    assert not rule.has_stopped_growing(focused, first + inside)
+
+
+def test_hypervolume_of_a_focus_is_that_of_its_box():
+    focused = replace(PROBLEM, focus=(Focus(objective="latency_ms", low=2.0, high=4.0),))
+    rows = [row(0, 20.0, 1.0), row(1, 10.0, 3.0), row(2, 0.0, 5.0)]
+    # From 2 to 4 ms the first row covers the whole width, the second the better half; the third is outside.
+    assert HypervolumeMeasure(focused, rows)(rows) == pytest.approx(1.1 * 0.1 + 0.55 * 0.5)
+    assert HypervolumeMeasure(focused, rows[2:])(rows[2:]) == 0.0
 
 
 def test_search_without_growth_ends_early_and_at_the_same_row_when_resumed(tmp_path):
