@@ -14,7 +14,14 @@ _REFERENCE = 1.1
 _MIN_GAIN = 1e-9
 
 
-def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int, *, box: np.ndarray | None = None) -> list[int]:
+def greedy_batch(
+    costs: np.ndarray,
+    front: np.ndarray,
+    num: int,
+    *,
+    chance: np.ndarray | None = None,
+    box: np.ndarray | None = None,
+) -> list[int]:
     """Rows of `costs` (N x M, predicted, lower is better), each adding most to the hypervolume of those before it.
 
     Spread comes by itself: what lies near a chosen row adds little. Fewer than `num` rows when no other adds anything.
@@ -25,6 +32,7 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int, *, box: np.ndar
         costs: predicted values of candidates.
         front: measured values (K x M) that are already there; may be empty.
         num: size of the batch.
+        chance: of each candidate, that measuring it succeeds (N); volume counts that much. None: all are certain.
         box: lowest and highest cost of each objective (2 x M, infinite where open) between which volume counts.
     """
     chosen_costs, scaled = _scaled(front, costs, box)
@@ -34,19 +42,18 @@ def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int, *, box: np.ndar
     fresh: set[int] = set()
     chosen: list[int] = []
     while heap and len(chosen) < num:
-        gain, row = heapq.heappop(heap)
+        loss, row = heapq.heappop(heap)
         if row in fresh:
-            if -gain <= _MIN_GAIN:
+            if -loss <= _MIN_GAIN:
                 break
             chosen.append(row)
             chosen_costs = np.concatenate([chosen_costs, scaled[row : row + 1]])
-            total -= gain
+            total = hypervolume(chosen_costs, reference)
             fresh.clear()
             continue
         fresh.add(row)
-        heapq.heappush(
-            heap, (total - hypervolume(np.concatenate([chosen_costs, scaled[row : row + 1]]), reference), row)
-        )
+        gain = hypervolume(np.concatenate([chosen_costs, scaled[row : row + 1]]), reference) - total
+        heapq.heappush(heap, (-gain if chance is None else -gain * chance[row], row))
     return chosen
 
 
@@ -56,6 +63,7 @@ def optimistic_batch(
     front: np.ndarray,
     optimism: Sequence[float],
     *,
+    chance: np.ndarray | None = None,
     box: np.ndarray | None = None,
 ) -> list[int]:
     """Rows of `costs`, each adding most to the hypervolume of those before it when given some benefit of the doubt.
@@ -68,7 +76,7 @@ def optimistic_batch(
         std: standard deviations of `costs`; zero where a value is known.
         front: measured values (K x 2) that are already there; may be empty.
         optimism: standard deviations granted to each member of the batch in turn.
-        box: as in `greedy_batch`.
+        chance, box: as in `greedy_batch`.
     """
     hopes = {level: _scaled(front, costs - level * std, box) for level in dict.fromkeys(optimism)}
     chosen: list[int] = []
@@ -76,6 +84,7 @@ def optimistic_batch(
         points, hoped = hopes[level]
         gains = _gains(hoped, np.concatenate([points, hoped[chosen]]))
         gains[chosen] = 0.0
+        gains *= 1.0 if chance is None else chance
         row = int(gains.argmax())
         if gains[row] > _MIN_GAIN:
             chosen.append(row)
