@@ -14,14 +14,7 @@ _REFERENCE = 1.1
 _MIN_GAIN = 1e-9
 
 
-def greedy_batch(
-    costs: np.ndarray,
-    front: np.ndarray,
-    num: int,
-    *,
-    chance: np.ndarray | None = None,
-    box: np.ndarray | None = None,
-) -> list[int]:
+def greedy_batch(costs: np.ndarray, front: np.ndarray, num: int, *, box: np.ndarray | None = None) -> list[int]:
     """Rows of `costs` (N x M, predicted, lower is better), each adding most to the hypervolume of those before it.
 
     Spread comes by itself: what lies near a chosen row adds little. Fewer than `num` rows when no other adds anything.
@@ -32,7 +25,6 @@ def greedy_batch(
         costs: predicted values of candidates.
         front: measured values (K x M) that are already there; may be empty.
         num: size of the batch.
-        chance: of each candidate, that measuring it succeeds (N); volume counts that much. None: all are certain.
         box: lowest and highest cost of each objective (2 x M, infinite where open) between which volume counts.
     """
     chosen_costs, scaled = _scaled(front, costs, box)
@@ -42,18 +34,19 @@ def greedy_batch(
     fresh: set[int] = set()
     chosen: list[int] = []
     while heap and len(chosen) < num:
-        loss, row = heapq.heappop(heap)
+        gain, row = heapq.heappop(heap)
         if row in fresh:
-            if -loss <= _MIN_GAIN:
+            if -gain <= _MIN_GAIN:
                 break
             chosen.append(row)
             chosen_costs = np.concatenate([chosen_costs, scaled[row : row + 1]])
-            total = hypervolume(chosen_costs, reference)
+            total -= gain
             fresh.clear()
             continue
         fresh.add(row)
-        gain = hypervolume(np.concatenate([chosen_costs, scaled[row : row + 1]]), reference) - total
-        heapq.heappush(heap, (-gain if chance is None else -gain * chance[row], row))
+        heapq.heappush(
+            heap, (total - hypervolume(np.concatenate([chosen_costs, scaled[row : row + 1]]), reference), row)
+        )
     return chosen
 
 
@@ -63,7 +56,6 @@ def optimistic_batch(
     front: np.ndarray,
     optimism: Sequence[float],
     *,
-    chance: np.ndarray | None = None,
     box: np.ndarray | None = None,
 ) -> list[int]:
     """Rows of `costs`, each adding most to the hypervolume of those before it when given some benefit of the doubt.
@@ -76,7 +68,7 @@ def optimistic_batch(
         std: standard deviations of `costs`; zero where a value is known.
         front: measured values (K x 2) that are already there; may be empty.
         optimism: standard deviations granted to each member of the batch in turn.
-        chance, box: as in `greedy_batch`.
+        box: as in `greedy_batch`.
     """
     hopes = {level: _scaled(front, costs - level * std, box) for level in dict.fromkeys(optimism)}
     chosen: list[int] = []
@@ -84,7 +76,6 @@ def optimistic_batch(
         points, hoped = hopes[level]
         gains = _gains(hoped, np.concatenate([points, hoped[chosen]]))
         gains[chosen] = 0.0
-        gains *= 1.0 if chance is None else chance
         row = int(gains.argmax())
         if gains[row] > _MIN_GAIN:
             chosen.append(row)

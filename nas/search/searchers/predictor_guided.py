@@ -24,7 +24,6 @@ from nas.search.searchers.measured import Measured
 from nas.search.study import Row
 from predictors.accuracy import FAMILIES, AccuracyPredictor
 from predictors.features import GenotypeFeatures
-from predictors.gaussian_process import GaussianProcess
 
 _MIN_ROWS = 15
 """Measured candidates before anything is learned from them."""
@@ -63,7 +62,7 @@ class PredictorGuided:
         if len(complete) < _MIN_ROWS:
             vectors = _first_batch(problem, known, num_candidates, rng=rng)
             return [Suggestion(genotype=genotype) for genotype in problem.decode(vectors)]
-        model = _Model(problem, history, families=self.families)
+        model = _Model(problem, complete, families=self.families)
         pool = self._pool(problem, model, rng=rng)
         vectors = _choose(model, pool, known, num_candidates, rng=rng)
         everything = np.concatenate([known, vectors])
@@ -90,7 +89,7 @@ class PredictorGuided:
 
 
 class _Model:
-    """What the rows say: the measured, a predictor for the cost of every expensive objective, and one of failures."""
+    """What the complete rows say: the measured, and a predictor for the cost of every expensive objective."""
 
     def __init__(self, problem: SearchProblem, rows: Sequence[Row], *, families: Sequence[str]) -> None:
         self._problem = problem
@@ -103,7 +102,6 @@ class _Model:
             o.name: AccuracyPredictor(families, groups, tied).fit(features, as_costs(self.measured.values, [o])[:, 0])
             for o in problem.expensive
         }
-        self._failures = _learn_failures(problem, rows, self._features)
         self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
         self.box = focus_box(problem.focus, problem.objectives)
         keeps = self.measured.costs[self.measured.keeps]
@@ -127,13 +125,6 @@ class _Model:
             else:
                 costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
         return costs, std
-
-    def chance(self, vectors: np.ndarray) -> np.ndarray | None:
-        """Of each of `vectors`, that measuring it succeeds; None when nothing has failed yet."""
-        if self._failures is None:
-            return None
-        features = self._features.transform(vectors, self._problem.compute_cheap(vectors))
-        return 1.0 - np.clip(self._failures.predict(features), 0.0, 1.0)
 
     def suggest(self, vectors: np.ndarray) -> list[Suggestion]:
         """Suggestions with what the predictors expect."""
@@ -166,37 +157,26 @@ def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int, *, rng: np.r
     vectors = vectors[excess <= 0]
     costs, std = model.predict(vectors)
     num_drawn = num // _DRAWN_ONE_IN if len(known) < _DRAWN_UNTIL else 0
-    chosen = _promising(costs, std, model, num - num_drawn, chance=model.chance(vectors))
+    chosen = _promising(costs, std, model, num - num_drawn)
     if len(chosen) == num:
         return vectors[chosen]
     better = np.setdiff1d(best_layers(costs, int(_BETTER * len(costs))), chosen)
     return vectors[[*chosen, *rng.permutation(better)[: num - len(chosen)]]]
 
 
-def _promising(costs: np.ndarray, std: np.ndarray, model: _Model, num: int, *, chance: np.ndarray | None) -> list[int]:
+def _promising(costs: np.ndarray, std: np.ndarray, model: _Model, num: int) -> list[int]:
     """Up to `num` rows of `costs` that promise most hypervolume beyond what was measured."""
     front, box = model.front, model.box
     if costs.shape[1] == 2:
-        return optimistic_batch(costs, std, front, np.resize(_OPTIMISM, num).tolist(), chance=chance, box=box)
+        return optimistic_batch(costs, std, front, np.resize(_OPTIMISM, num).tolist(), box=box)
     chosen: list[int] = []
     for optimism in _LEVELS:
         rest = np.setdiff1d(np.arange(len(costs)), chosen)
         hoped = costs[rest] - optimism * std[rest]
-        certain = None if chance is None else chance[rest]
-        rows = greedy_batch(hoped, front, num - len(chosen), chance=certain, box=box)
+        rows = greedy_batch(hoped, front, num - len(chosen), box=box)
         chosen += rest[rows].tolist()
         front = np.concatenate([front, hoped[rows]])
     return chosen
-
-
-def _learn_failures(problem: SearchProblem, rows: Sequence[Row], features: GenotypeFeatures) -> GaussianProcess | None:
-    """A predictor of 1 for candidates that fail and 0 for others; None when none failed."""
-    failed = np.array([row.state != "complete" for row in rows], float)
-    if not failed.any():
-        return None
-    vectors = problem.encode([row.genotype for row in rows])
-    cheap = problem.compute_cheap(vectors)
-    return GaussianProcess(features.groups(len(cheap))).fit(features.transform(vectors, cheap), failed)
 
 
 def _first_batch(problem: SearchProblem, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:

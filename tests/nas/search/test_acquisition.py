@@ -47,15 +47,6 @@ def test_optimism_prefers_the_uncertain_of_equal_candidates():
     assert optimistic_batch(costs, std, FRONT, [0.0, 1.0]) == [1]
 
 
-def test_volume_counts_as_much_as_its_measurement_is_likely_to_succeed():
-    costs = np.array([[0.1, 0.4], [0.2, 0.5], [0.7, 0.3]])
-    for chance, expected in ((None, 0), ([1.0, 1.0, 1.0], 0), ([0.1, 1.0, 1.0], 1), ([0.0, 0.0, 0.5], 2)):
-        chance = None if chance is None else np.array(chance)
-        assert optimistic_batch(costs, np.zeros_like(costs), FRONT, [0.0], chance=chance) == [expected]
-        assert greedy_batch(costs, FRONT, 1, chance=chance) == [expected]
-    assert greedy_batch(costs, FRONT, 3, chance=np.zeros(3)) == []
-
-
 def test_in_a_box_only_volume_inside_it_counts():
     box = np.array([[-np.inf, 0.2], [np.inf, 0.6]])
     costs = np.array([[-0.5, 0.7], [0.2, 0.55], [0.35, 0.3], [0.9, 0.1]])
