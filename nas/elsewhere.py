@@ -16,6 +16,7 @@ from nas.flags import ElsewhereFlags
 from nas.front_bundle import import_front, write_front_bundle
 from nas.profiling import plan_profile
 from nas.profiling.bundle import import_profile, write_profile_bundle
+from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
 from nas.run import Run
 from nas.ssh import measured_on_host
@@ -101,7 +102,13 @@ def _write_profile_bundle(run: Run, folder: Path) -> None:
     if config.runtime != OnnxRuntime.name:
         raise UserError(f"a bundle measures {OnnxRuntime.name}, not {config.runtime}; leave --runtime away")
     with rich_progress("profile") as progress:
-        plan = plan_profile(run.space, OnnxRuntime.precisions, batch_size=config.batch, progress=progress)
+        plan = plan_profile(
+            run.space,
+            OnnxRuntime.precisions,
+            batch_size=config.batch,
+            num_fit=NUM_FIT // 2,  # each is a file to carry
+            progress=progress,
+        )
     write_profile_bundle(
         plan, folder, num_threads=config.threads, budget_s=config.budget, runtime_device=config.device or ""
     )

@@ -115,7 +115,7 @@ def _plan(manifest: dict[str, Any], space: SearchSpace, path: Path) -> ProfilePl
         rows=tuple(rows),
         features_RF=row_features([(specs[row.key], row.precision) for row in rows]),
         networks=tuple(
-            PlannedNetwork(tuple((key, p) for key, p in network["blocks"]), network["role"], onnx.ModelProto())
+            PlannedNetwork(tuple((key, p) for key, p in network["blocks"]), network["role"], onnx.ModelProto)
             for network in manifest["networks"]
         ),
     )

@@ -1,7 +1,8 @@
 """What has to be measured for a profile: the models of a space's blocks, and of some whole networks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from search_spaces import BlockSpec, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
 
-NUM_FIT, NUM_HELD_OUT = 96, 24
+NUM_FIT, NUM_HELD_OUT = 192, 24
 """Whole networks that correct the sum of blocks, and others that judge the correction."""
 
 SHARE_FP32, SHARE_UNIFORM = 0.25, 0.15
@@ -39,7 +40,12 @@ class PlannedNetwork(NamedTuple):
 
     blocks: Blocks
     role: Literal["fit", "held-out"]
-    model: onnx.ModelProto
+    make: Callable[[], onnx.ModelProto]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """Made of its blocks' models at each look: all networks of a plan together take gigabytes."""
+        return self.make()
 
     @property
     def precisions(self) -> list[str]:
@@ -175,12 +181,17 @@ def _networks(
         judges = place >= 1 and place * num_held_out // num_random > (place - 1) * num_held_out // num_random
         specs = space.blocks(candidate.architecture)
         blocks = tuple((spec.cost_key, candidate.policy[spec.name]) for spec in specs)
-        parts = []
-        for pair in blocks:
-            part = onnx.ModelProto()
-            part.CopyFrom(models[pair])
-            parts.append(part)
-        yield PlannedNetwork(blocks, "held-out" if judges else "fit", chain(parts, specs))
+        make = partial(_chain_copies, [models[pair] for pair in blocks], specs)
+        yield PlannedNetwork(blocks, "held-out" if judges else "fit", make)
+
+
+def _chain_copies(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:
+    parts = []
+    for model in models:
+        part = onnx.ModelProto()
+        part.CopyFrom(model)
+        parts.append(part)
+    return chain(parts, specs)
 
 
 def _random(candidates: CandidateSpace, rng: np.random.Generator) -> Candidate:

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.compare_strategies --config OPTIONS.yaml --alone RUN --minutes 5 --output FOLDER
 
 `--alone` is the folder of a finished `nas fidelity`, whose stand-alone trainings all strategies are ranked by. A
-strategy is trained for as many epochs as fit into the time by a few steps timed before; `seconds` is what it took.
+strategy is trained for as many epochs as fit into the time by one epoch's training before; `seconds` is what it took.
 """
 
 import json
@@ -17,11 +17,8 @@ from rich.console import Console
 from nas.config import load_options, merge_options
 from nas.fidelity.measure import load_fidelity
 from nas.fidelity.options import FidelityOptions
-from nas.preview import step_seconds
 from nas.provenance import module_command, provenance
 from nas.run import Run
-from nas.supernet import Supernet
-from nas.training.batches import steps_per_epoch
 
 LABELLED = ("sandwich", "multi-architecture", "progressive-shrinking", "single-path", "fair", "conflict-free")
 """Those that need neither a teacher nor a head fitted afterwards."""
@@ -53,7 +50,7 @@ def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: f
     if (folder / "config.yaml").exists():
         values["epochs"] = load_options(folder / "config.yaml")["epochs"]
     else:
-        values["epochs"] = fitting_epochs(Run(folder, merge_options(values)), minutes)
+        values["epochs"] = fitting_epochs(Run(folder / "one-epoch", merge_options({**values, "epochs": 1})), minutes)
     opened = Run(folder, merge_options(values))
     about = load_fidelity(alone)
     assert about is not None, f"{alone} is no folder of a finished `nas fidelity`"
@@ -67,10 +64,11 @@ def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: f
     return {"strategy": strategy} | speed | {"steps_a_second": steps / report["seconds"]} | accuracy | figures
 
 
-def fitting_epochs(opened: Run, minutes: float) -> int:
-    """Epochs that take about so long, at least one."""
-    seconds = step_seconds(Supernet(opened.space), opened.data, opened.train_options)
-    return max(1, round(60 * minutes / (seconds * steps_per_epoch(opened.data, opened.train_options))))
+def fitting_epochs(one_epoch: Run, minutes: float) -> int:
+    """Epochs that take about so long, at least one; a schedule's phases are shares of its epochs."""
+    one_epoch.train()
+    seconds = json.loads((one_epoch.folder / "supernet.json").read_text())["seconds"]
+    return max(1, round(60 * minutes / seconds))
 
 
 if __name__ == "__main__":

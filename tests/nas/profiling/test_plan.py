@@ -43,7 +43,7 @@ def test_networks_differ_in_architecture_and_precisions(plan: ProfilePlan) -> No
 
 def test_the_reference_is_a_whole_network_in_fp32(plan: ProfilePlan) -> None:
     assert {precision for _, precision in plan.networks[1].blocks} == {"fp32"}
-    assert plan.reference is plan.networks[1].model
+    assert plan.reference == plan.networks[1].model
 
 
 def test_the_same_seed_plans_the_same_models(plan: ProfilePlan) -> None:
