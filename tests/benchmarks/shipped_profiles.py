@@ -2,7 +2,18 @@
 
     python -m tests.benchmarks.shipped_profiles --prefix x86-avx512vnni [--only openvino-hybrid-tiny ...]
 
-Each is `tests.benchmarks.latency_accuracy` with the options in `TARGETS: dict[str, dict[str, Any]] = {
+Each is `tests.benchmarks.latency_accuracy` with the options in `TARGETS`; profiles go to `hardware_profiles/devices`,
+tables to `results/devices`. All of them take about an hour and a half.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import run
+
+from tests.benchmarks.latency_accuracy import measure_accuracy
+
+TARGETS: dict[str, dict[str, Any]] = {
     "onnxruntime": {},
     "onnxruntime-2-threads": {"threads": 2},
     "openvino": {"runtime": "openvino"},
