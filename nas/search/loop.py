@@ -176,25 +176,26 @@ class _Search:
     def _measure_batch(self, suggestions: Sequence[Suggestion], slots: range, batch: int) -> bool:
         """Reserve and evaluate what nobody does, until every index of `slots` has its row; False when time is up."""
         while True:
-            done = {row.index for row in self._store.rows()}
+            rows = self._store.rows()
+            self._report(rows)
+            done = {row.index for row in rows}
             is_late = self._time_left_s() <= 0
             if all(index in done for index in slots) or (is_late and not self._reservations.num_own):
                 return all(index in done for index in slots)
             if not is_late:
-                self._submit(suggestions, slots, batch)
+                self._submit(suggestions, [index for index in slots if index not in done], rows, batch)
             outcomes = self._workers.wait(_POLL_S)
             for id, outcome in outcomes:
                 row = _finished(self._reservations.row(id), outcome, self._problem)
                 self._reservations.finish(id, row)
-            self._report()
             if not outcomes and not self._reservations.num_own:
                 time.sleep(_POLL_S)
 
-    def _submit(self, suggestions: Sequence[Suggestion], slots: range, batch: int) -> None:
-        """Reserve as many free candidates of the batch as there are idle workers."""
-        rows, live = self._store.rows(), self._reservations.live()
-        taken = {row.index for row in rows} | {trial.index for trial in live}
-        genotypes = {_key(row.genotype) for row in rows} | {_key(trial.genotype) for trial in live}
+    def _submit(self, suggestions: Sequence[Suggestion], slots: Sequence[int], rows: Sequence[Row], batch: int) -> None:
+        """Reserve as many free candidates of the batch, for the free ones of `slots`, as there are idle workers."""
+        live = self._reservations.live()
+        taken = {trial.index for trial in live}
+        genotypes = {_key(row.genotype) for row in rows if row.batch == batch} | {_key(t.genotype) for t in live}
         free = [index for index in slots if index not in taken]
         rest = [s for s in suggestions if _key(s.genotype) not in genotypes]
         for index, suggestion in zip(free, rest, strict=False):
@@ -220,8 +221,7 @@ class _Search:
         limit_s = self._rule.seconds
         return math.inf if limit_s is None else self._start_s + limit_s - self._clock()
 
-    def _report(self) -> None:
-        rows = self._store.rows()
+    def _report(self, rows: Sequence[Row]) -> None:
         if self._progress is None or len(rows) == self._num_reported:
             return
         self._num_reported = len(rows)

@@ -3,12 +3,13 @@
     python -m tests.benchmarks.compare_strategies --config OPTIONS.yaml --alone RUN --minutes 5 --output FOLDER
 
 `--alone` is the folder of a finished `nas fidelity`, whose stand-alone trainings all strategies are ranked by. A
-strategy is trained for as many epochs as fit into the time by one epoch's training before; `seconds` is what it took.
+strategy is trained for one epoch, then for as many as fit into the time by the training before, until it took about
+that long; `seconds` is what the last one took.
 """
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from cyclopts import Parameter, run
@@ -22,6 +23,8 @@ from nas.run import Run
 
 LABELLED = ("sandwich", "multi-architecture", "progressive-shrinking", "single-path", "fair", "conflict-free")
 """Those that need neither a teacher nor a head fitted afterwards."""
+TOLERANCE = 0.1
+"""Training may take so much longer or shorter, in shares of the time asked for."""
 FIGURES = ("kendall", "kendall_in_bands", "gap_pct", "gap_smallest_pct", "gap_largest_pct", "top5_regret_pct")
 
 
@@ -44,31 +47,34 @@ def compare(
 
 def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: float) -> dict[str, object]:
     """One strategy's figures; test accuracies in %."""
-    folder = output / strategy
     values = load_options(config)
     values["training"] = {**values.get("training", {}), "strategy": strategy}
-    if (folder / "config.yaml").exists():
-        values["epochs"] = load_options(folder / "config.yaml")["epochs"]
-    else:
-        values["epochs"] = fitting_epochs(Run(folder / "one-epoch", merge_options({**values, "epochs": 1})), minutes)
-    opened = Run(folder, merge_options(values))
+    opened, report = trained_for(60 * minutes, values, output / strategy)
     about = load_fidelity(alone)
     assert about is not None, f"{alone} is no folder of a finished `nas fidelity`"
     options = {name: value for name, value in about["options"].items() if name not in ("alone", "workers")}
     found = opened.fidelity(FidelityOptions(**options, alone=alone))
-    report = json.loads((folder / "supernet.json").read_text())
     steps = report["history"][-1]["step"]
     accuracy = {f"{name}_test_pct": values["test_pct"] for name, values in report["accuracy"].items()}
     figures = {name: found["figures"][name]["value"] for name in FIGURES}
-    speed = {"epochs": values["epochs"], "steps": steps, "seconds": report["seconds"]}
+    speed = {"epochs": opened.train_options.num_epochs, "steps": steps, "seconds": report["seconds"]}
     return {"strategy": strategy} | speed | {"steps_a_second": steps / report["seconds"]} | accuracy | figures
 
 
-def fitting_epochs(one_epoch: Run, minutes: float) -> int:
-    """Epochs that take about so long, at least one; a schedule's phases are shares of its epochs."""
-    one_epoch.train()
-    seconds = json.loads((one_epoch.folder / "supernet.json").read_text())["seconds"]
-    return max(1, round(60 * minutes / seconds))
+def trained_for(seconds: float, values: dict[str, Any], folder: Path) -> tuple[Run, dict[str, Any]]:
+    """A run whose training took about so long, and what it reports; shorter ones before it tell how many epochs."""
+    tried: set[int] = set()
+    epochs = 1
+    while True:
+        tried.add(epochs)
+        opened = Run(folder / f"{epochs}-epochs", merge_options({**values, "epochs": epochs}))
+        opened.train()
+        report = json.loads((opened.folder / "supernet.json").read_text())
+        ratio = seconds / report["seconds"]
+        better = max(1, round(epochs * ratio))
+        if better in tried or abs(ratio - 1) < TOLERANCE:
+            return opened, report
+        epochs = better
 
 
 if __name__ == "__main__":
