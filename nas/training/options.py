@@ -22,7 +22,7 @@ CHOICES = {
 class TrainOptions:
     """The recipe. Equal options, space and data give equal weights on one machine with one number of threads."""
 
-    num_epochs: int = 2
+    num_epochs: int = 4
     """Passes over the training images."""
     batch_size: int = 64
     """Images of one shard of a step; fewer when the training split holds fewer."""
@@ -43,7 +43,7 @@ class TrainOptions:
     """Gradients of a step are scaled down to this norm; 0 leaves them alone."""
     mixed_precision: str = "no"
     """`no`, or `bf16` for passes in bfloat16 where torch's autocast finds it safe."""
-    strategy: str = "sandwich"
+    strategy: str = "single-path"
     """Which sub-networks a step trains: a name, or a dotted path `my_package.strategies:MyStrategy`."""
     num_random: int = 1
     """Random sub-networks a step, beside the largest and the smallest."""

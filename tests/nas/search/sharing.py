@@ -55,8 +55,9 @@ def search_here(
 
 
 def start(study: str | Path, log: Path, **options: Any) -> BaseProcess:
-    """The same in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=search_here, args=(study, log), kwargs=options)
+    """The same in a process of its own, which ends with this one."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=search_here, args=(study, log), kwargs=options, daemon=True)
     process.start()
     return process
 

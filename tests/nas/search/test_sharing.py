@@ -73,8 +73,9 @@ def test_two_processes_share_the_work_without_duplicates(storage: str, tmp_path:
 
 def test_what_a_killed_process_had_reserved_is_done_by_the_other(storage: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    stuck = start(storage, tmp_path / "stuck", seconds=1000.0)
-    working = start(storage, log, seconds=0.01)
+    meet = multiprocessing.get_context("fork").Barrier(2)
+    stuck = start(storage, tmp_path / "stuck", seconds=1000.0, meet=meet)
+    working = start(storage, log, seconds=0.01, meet=meet)
     wait_for_lines(log, 5)
     reserved = Study.load(storage).running()
     assert stuck.pid in {trial.owner["pid"] for trial in reserved}
