@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from ai_edge_litert.interpreter import Interpreter
-from google.protobuf.message import DecodeError
 
 from hardware_profiles.errors import ProfileError, one_line, unknown_name
 from hardware_profiles.loading import noise
@@ -42,17 +41,16 @@ class LiteRtRuntime(Runtime):
         self.version = f"{version('ai-edge-litert')}, onnx2tf {self._converter.version}"
 
     def load(self, model: bytes | str | Path) -> Session:
+        reference = OnnxRuntime().load(model)  # says what is wrong with the file
         what = "the model" if isinstance(model, bytes) else f"model file {str(model)!r}"
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise ProfileError(f"no {what}; export the model first")
-        read = _read(model if isinstance(model, bytes) else Path(model).read_bytes(), what)
+        read = onnx.load_model_from_string(model if isinstance(model, bytes) else Path(model).read_bytes())
         inputs, outputs = _ends(read.graph.input), _ends(read.graph.output)
         try:
             converted = self._converter.convert(channels_last(read).SerializeToString(deterministic=True))
         except ConversionError as error:
             raise ProfileError(f"onnx2tf {self._converter.version} can't convert {what}: {error}") from error
         x = {end.name: noise(end.shape).astype(end.dtype) for end in inputs}
-        expected = OnnxRuntime().load(model).run(x)
+        expected = reference.run(x)
         try:
             return LiteRtSession(converted, inputs, outputs, (x, expected), num_threads=self.num_threads)
         except (RuntimeError, ValueError) as error:
@@ -127,15 +125,6 @@ class LiteRtSession(Session):
                     f"input {end.name!r} is {x.dtype} of shape {x.shape}; the model takes {end.dtype} of {end.shape}"
                 )
             interpreter.set_tensor(index, np.ascontiguousarray(x.transpose(TO_NHWC) if x.ndim == len(TO_NHWC) else x))
-
-
-def _read(content: bytes, what: str) -> onnx.ModelProto:
-    try:
-        model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ProfileError(f"{what} isn't a whole ONNX model: {one_line(error)}; export it again") from error
-    return model
 
 
 def _ends(values: Iterable[onnx.ValueInfoProto]) -> list[End]:
