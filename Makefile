@@ -1,4 +1,4 @@
-# make search | test | check | bench | browser: each builds the environment first when it is missing or pyproject.toml changed.
+# make help lists the targets; each builds the environment first when it is missing or pyproject.toml changed.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DATA_TRIED := $(VENV)/.data-tried
 BROWSER_TRIED := $(VENV)/.browser-tried
+LITERT_TRIED := $(VENV)/.litert-tried
+ONNX2TF := .onnx2tf
 SSHD_TRIED := $(VENV)/.sshd-tried
 FASHION_MNIST := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
@@ -19,7 +21,7 @@ apt_install = { \
 	    && $$as_root $$apt install -y --no-install-recommends $(1); \
 	}
 
-.PHONY: help search test check bench format environment data browser sshd clean
+.PHONY: help search test check bench format environment data browser litert sshd clean
 
 help:
 	@echo "make search   search for this machine's best networks on Fashion-MNIST, into results/quickstart"
@@ -27,6 +29,7 @@ help:
 	@echo "make check    linters, type checker, import contracts"
 	@echo "make bench    run the benchmarks in tests/benchmarks"
 	@echo "make browser  install Chromium, its driver and npm where they are missing, for the runtime 'browser'"
+	@echo "make litert   install onnx2tf into $(ONNX2TF) by Python 3.12 or newer where it is missing, for the runtime 'litert'"
 	@echo "make sshd     install OpenSSH where it is missing, for the tests of --host"
 	@echo "make format   let ruff rewrite the code"
 
@@ -81,6 +84,25 @@ $(BROWSER_TRIED): $(INSTALLED)
 	  || echo "apt could not install$$missing: the runtime 'browser' is not there"
 	@touch $@
 
+litert: $(LITERT_TRIED)
+
+# onnx2tf pins other versions of our packages and wants Python 3.12. Where it cannot be installed, the tests of the
+# runtime are skipped and say why, so a failure here is no error.
+$(LITERT_TRIED): $(INSTALLED)
+	@[ -x $(ONNX2TF)/bin/onnx2tf ] || command -v onnx2tf >/dev/null || { \
+	  for python in $(PYTHON) python3 python3.12 python3.13 python3.14; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && break; \
+	    python=""; \
+	  done; \
+	  [ -n "$$python" ] \
+	    && $$python -m venv $(ONNX2TF) \
+	    && $(ONNX2TF)/bin/pip install --disable-pip-version-check onnx2tf==2.6.9; \
+	} || { \
+	  rm -rf $(ONNX2TF); \
+	  echo "no onnx2tf, which pip installs in Python 3.12 or newer: the runtime 'litert' is not there"; \
+	}
+	@touch $@
+
 sshd: $(SSHD_TRIED)
 
 # Tests start an sshd of their own on loopback; without one they are skipped and say why, so a failure here is no error.
@@ -91,4 +113,4 @@ $(SSHD_TRIED): $(INSTALLED)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(ONNX2TF) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .benchmarks

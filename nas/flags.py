@@ -58,7 +58,8 @@ class TargetFlags:
     hardware: str | None = None
     """local (measure this machine), a name of `nas hardware`, or a profile's file. [default: local]"""
     runtime: str | None = None
-    """What runs the models: onnxruntime, openvino, browser, or my_package.runtimes:MyRuntime. [default: onnxruntime]"""
+    """What runs the models: onnxruntime, openvino, browser, litert, or my_package.runtimes:MyRuntime.
+    [default: onnxruntime]"""
     device: str | None = None
     """What of the machine runs them: an execution provider of ONNX Runtime such as CUDA, or a device of OpenVINO such
     as GPU. [default: the processor]"""

@@ -15,6 +15,7 @@ RUNTIMES = {
     "onnxruntime": "hardware_profiles.runtimes.onnx_runtime:OnnxRuntime",
     "openvino": "hardware_profiles.runtimes.openvino:OpenVinoRuntime",
     "browser": "hardware_profiles.runtimes.browser:BrowserRuntime",
+    "litert": "hardware_profiles.runtimes.litert:LiteRtRuntime",
 }
 """Dotted paths, so that a runtime's library is imported only when it is used."""
 

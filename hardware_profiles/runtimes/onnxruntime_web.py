@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -11,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from hardware_profiles.errors import ProfileError
+from hardware_profiles.runtimes.cache import cache_folder
 
 VERSION = "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -28,7 +28,7 @@ def find_onnxruntime_web() -> Path:
     Raises:
         ProfileError: npm is missing or can't fetch the package, or what it fetched is another.
     """
-    cache = Path(os.environ.get("HYBRIDNAS_CACHE") or "~/.cache/hybridnas").expanduser()
+    cache = cache_folder()
     folder = cache / f"onnxruntime-web-{VERSION}"
     if not folder.is_dir():
         try:

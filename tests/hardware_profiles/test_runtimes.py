@@ -71,7 +71,7 @@ def test_another_provider_leaves_to_the_processor_what_it_cannot_execute() -> No
     session.runner(x)()
 
 
-@pytest.mark.parametrize("name", sorted(RUNTIMES.keys() - {"browser"}))  # test_browser.py has what that needs
+@pytest.mark.parametrize("name", sorted(RUNTIMES.keys() - {"browser", "litert"}))  # they have tests of their own
 def test_a_registered_runtime_is_found_by_its_own_name(name: str) -> None:
     runtime = get_runtime(name, num_threads=2)
     assert runtime.name == name
