@@ -43,7 +43,7 @@ class TrainFlags:
     epochs: int | None = None
     """Passes over the training images; more than before trains on."""
     strategy: str | None = None
-    """Which sub-networks a step trains: a strategy's name, or my_package.strategies:MyStrategy. [default: single-path]"""
+    """Which sub-networks a step trains: a strategy, or my_package.strategies:MyStrategy. [default: single-path]"""
     init: str | None = None
     """Start from a trained network of the space: a folder made by `nas export`, or timm:NAME where the space has it."""
     tracker: str | None = None
