@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,9 @@ def test_a_finished_plan_is_complete_and_a_longer_one_is_not(measured: dict[str,
 
 
 def test_the_standalone_recipe_is_the_supernets_but_for_what_a_network_alone_needs() -> None:
-    options = standalone_options(RECIPE, num_epochs=9, seed=5)
-    assert RECIPE.differences(options) == ["strategy", "seed"]
+    recipe = replace(RECIPE, strategy="sandwich")
+    options = standalone_options(recipe, num_epochs=9, seed=5)
+    assert recipe.differences(options) == ["strategy", "seed"]
     assert (options.strategy, options.num_epochs, options.seed) == ("single-path", 9, 5)
 
 
