@@ -33,7 +33,6 @@ class Model(NamedTuple):
 class Loaded:
     """Samplers of models; None where time was too short, or the runtime refused the model."""
 
-    reference: Sampler
     empty: Sampler
     networks: Sequence[Sampler | None]
     rows: Sequence[Sampler | None]
@@ -44,7 +43,6 @@ class Loaded:
 def load_models(
     runtime: Runtime,
     *,
-    reference: Model,
     empty: Model,
     networks: Iterable[Model],
     rows: Iterable[Model],
@@ -58,15 +56,14 @@ def load_models(
         refused: precisions that are not to be tried, and why.
 
     Raises:
-        ProfileError: the runtime refuses `reference` or `empty`.
+        ProfileError: the runtime refuses `empty`.
     """
     loading = _Loading(runtime, refused or {}, clock)
-    steady, nothing = loading.load(reference), loading.load(empty)
-    if steady is None or nothing is None:
+    nothing = loading.load(empty)
+    if nothing is None:
         what, why = next(iter(loading.refused.items()))
         raise ProfileError(f"{runtime.name} {runtime.version} can't run {what}: {why}")
     return Loaded(
-        reference=steady,
         empty=nothing,
         networks=[loading.load(m) if loading.needed_s() < SHARE_FOR_NETWORKS * budget_s else None for m in networks],
         rows=[loading.load(m) if loading.needed_s() < budget_s else None for m in rows],

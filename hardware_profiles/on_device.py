@@ -123,7 +123,7 @@ def _take(
     limit_s = budget_s if begun is None and manifest["kind"] == "profile" else math.inf
     timed, loaded = _load(folder, manifest, runtime, refused, limit_s, None if begun is None else begun["timed"])
     samplers = [loaded.empty, *(sampler for sampler in (*loaded.networks, *loaded.rows) if sampler is not None)]
-    loops = _warm_up([loaded.reference, *samplers])
+    loops = _warm_up(samplers)
     if begun is None:
         elapsed_s = time.perf_counter() - start_s
         begun = {**target, "timed": timed, "loops": loops, "refused": loaded.refused, "weight_bits": bits}
@@ -132,24 +132,21 @@ def _take(
         raise ProfileError("models that ran before don't load now; remove rounds.jsonl to begin anew")
     if manifest["kind"] == "front" and loaded.refused:
         raise ProfileError(f"not every model runs here: {loaded.refused}; try another --provider")
-    _rounds(samplers, loaded.reference, begun["loops"], journal, budget_s)
+    _rounds(samplers, begun["loops"], journal, budget_s)
 
 
-def _rounds(
-    samplers: list[Sampler], reference: Sampler, loops: list[int], journal: "_Journal", budget_s: float
-) -> None:
+def _rounds(samplers: list[Sampler], loops: list[int], journal: "_Journal", budget_s: float) -> None:
     before_s = max(line.get("elapsed_s", 0.0) for line in journal.lines)
     num_before = sum("round" in line for line in journal.lines)
     if num_before >= MIN_ROUNDS and before_s >= budget_s:
         return
     start_s = time.perf_counter()
-    steady, left_s = (reference, loops[0]), budget_s - before_s
+    left_s = budget_s - before_s
     for index, taken in enumerate(
-        take_rounds(samplers, loops[1:], steady, budget_s=left_s, min_rounds=MIN_ROUNDS, num_before=num_before)
+        take_rounds(samplers, loops, budget_s=left_s, min_rounds=MIN_ROUNDS, num_before=num_before)
     ):
         elapsed_s = before_s + time.perf_counter() - start_s
-        short = [[float(f"{second:.5g}") for second in part] for part in (taken.references_s, taken.seconds)]
-        journal.append({"round": short, "elapsed_s": elapsed_s})
+        journal.append({"round": [float(f"{second:.5g}") for second in taken], "elapsed_s": elapsed_s})
         _progress(f"round {num_before + index + 1}, {elapsed_s:.0f} of {budget_s:.0f} s")
 
 
@@ -173,7 +170,6 @@ def _load(
     num_networks = len(manifest["networks"])
     loaded = load_models(
         runtime,
-        reference=_model(folder, manifest, manifest["reference"]),
         empty=_model(folder, manifest, manifest["empty"]),
         networks=models([index for index in indices if index < num_networks]),
         rows=models([index for index in indices if index >= num_networks]),

@@ -18,11 +18,11 @@ class BlockRow:
     """Identifies block and input shape; opaque here."""
     precision: str
     latency_ms: float
-    """Median latency net of an empty call of the runtime; lower is better."""
+    """Latency net of an empty call of the runtime; lower is better."""
     spread_pct: float
-    """Interquartile range in percent of the median."""
+    """How far two halves of the measurements are apart, in percent."""
     num_runs: int
-    """Timed runs behind the median."""
+    """Timed runs behind the latency."""
     size_bytes: int = 0
     """Size of the block's model file."""
     measured: bool = True
@@ -40,9 +40,9 @@ class NetworkRow:
     blocks: Blocks
     """(block key, precision) of each block, in order."""
     latency_ms: float
-    """Median latency as measured, the runtime's call included."""
+    """Latency as measured, the runtime's call included."""
     spread_pct: float
-    """Interquartile range in percent of the median."""
+    """How far two halves of the measurements are apart, in percent."""
     role: Literal["fit", "held-out"]
     """Whether a predictor may learn from it, or only be judged by it."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hardware_profiles.errors import ProfileError
 
-VERSION = 2
+VERSION = 3
 BUNDLE, RESULT = "hybridnas bundle", "hybridnas measurements"
 """What is measured elsewhere, and what was found there."""
 

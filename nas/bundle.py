@@ -9,7 +9,7 @@ from typing import Any
 import hardware_profiles
 from hardware_profiles.device import DeviceInfo
 from hardware_profiles.errors import ProfileError
-from hardware_profiles.measure import LatencyStats, Round, summarise
+from hardware_profiles.measure import LatencyStats, summarise
 from hardware_profiles.sealed import BUNDLE, RESULT, checksum, read_sealed, write_sealed
 from nas.errors import UserError
 
@@ -108,8 +108,7 @@ def read_result(path: Path, kind: str, *, min_rounds: int) -> dict[str, Any]:
 
 def latencies(content: dict[str, Any]) -> tuple[LatencyStats, list[LatencyStats | None]]:
     """Of the empty model, and of networks and rows in the manifest's order; None for those that weren't timed."""
-    rounds = [Round(tuple(seconds), tuple(references_s)) for references_s, seconds in content["rounds"]]
-    call, *timed = summarise(rounds, content["loops"][1:])
+    call, *timed = summarise(content["rounds"], content["loops"])
     by_index = dict(zip(content["timed"], timed, strict=True))
     num_models = len(content["manifest"]["networks"]) + len(content["manifest"]["rows"])
     return call, [by_index.get(index) for index in range(num_models)]

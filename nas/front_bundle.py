@@ -64,7 +64,6 @@ def write_front_bundle(
             "runtime_device": profile.runtime_device,
             "data": data.fingerprint,
             "images": {"mean": list(data.mean), "std": list(data.std), "num_images": num_images},
-            "reference": networks[0],
             "empty": {
                 "file": files.add_model(nothing.SerializeToString(), *model_input(nothing)),
                 "precisions": ["an empty model"],

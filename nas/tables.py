@@ -31,8 +31,8 @@ _FORMATS = {
 _FORMATS |= {"macs": (1e6, "{:.2f}", "MMACs"), "params": (1e3, "{:.0f}", "k parameters")}
 """Column -> divisor, format, heading."""
 
-NOISY_PCT = 30.0
-"""Median interquartile range of the samples of a block from which on a profile is called noisy."""
+NOISY_PCT = 5.0
+"""A profile is called noisy where two halves of its measurements are further apart than this, median over blocks."""
 
 _BUDGET = {
     "supernet_steps": "training steps of the supernet",
@@ -256,8 +256,8 @@ def describe_profile(profile: HardwareProfile) -> str:
     spread_pct = np.median([row.spread_pct for row in profile.rows if row.measured] or [0.0])
     if spread_pct > NOISY_PCT:
         lines.append(
-            f"  warning: the samples of a block spread by {spread_pct:.0f}% (median); stop what else runs on the "
-            "device, or give a larger --budget"
+            f"  warning: two halves of the measurements differ by {spread_pct:.0f}% (median of blocks); stop what else "
+            "runs on the device, or give a larger --budget"
         )
     return "\n".join(lines)
 

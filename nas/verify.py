@@ -109,7 +109,7 @@ def measure_front(
         members = [row for row in rows if row["on_front"] or row["policy"] != "searched"]
         sessions = [runtime.load(models.path(row["index"])) for row in members]
         for member, latency in zip(members, time_sessions(sessions, data, batch_size), strict=True):
-            member["repeated_latency_ms"] = latency.median_ms
+            member["repeated_latency_ms"] = latency.latency_ms
         step = _step(report, 0.6, 1.0, len(members))
         classes = _run_all(sessions, [data.test], data, batch_size, step, num_threads)
         for member, found in zip(members, classes, strict=True):
@@ -258,12 +258,11 @@ def _run_all(
 
 
 def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
-    """Latencies at the target's batch, in turn; the first session is also what shows the machine's slow spells."""
+    """Latencies at the target's batch, in turn."""
     images = data.validation.images_BCHW[:1].expand(batch_size, -1, -1, -1)
     inputs = {INPUT: normalize(images, data).contiguous().numpy()}
     samplers = [session.sampler(inputs) for session in sessions]
-    reference = samplers[0] if samplers else None
-    return measure_interleaved(samplers, budget_s=TIMING_S_PER_MODEL * len(samplers), reference=reference)
+    return measure_interleaved(samplers, budget_s=TIMING_S_PER_MODEL * len(samplers))
 
 
 def _step(report: Progress, start: float, end: float, count: int) -> Callable[[], None]:

@@ -7,7 +7,7 @@ genes), so every genotype has a *canonical* form: equal networks have equal cano
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,19 @@ class Architecture:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Architecture":
         return cls(space=data["space"], genes=tuple(data["genes"].items()))
+
+
+def draw_indices(
+    sizes: Sequence[int] | np.ndarray, num: int, *, rng: np.random.Generator, tilt: float = 0.0
+) -> np.ndarray:
+    """Value indices of `num` random genotypes, int64 of shape (num, genes), given how many values each gene has.
+
+    Each gene is uniform over its values when `tilt` is 0. A tilt draws every genotype's genes with a leaning of its
+    own, of random size up to `tilt`, towards first or last values: values are usually ordered by cost, so genotypes
+    spread from small to large and do not crowd in the middle.
+    """
+    leaning = np.exp(tilt * rng.uniform(-1, 1, size=(num, 1)))
+    return (rng.random((num, len(sizes))) ** leaning * np.asarray(sizes)).astype(np.int64)
 
 
 class SearchSpace(ABC):

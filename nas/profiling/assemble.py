@@ -54,7 +54,7 @@ def assemble_profile(plan: ProfilePlan, found: Measurements, *, name: str = "loc
     num_measured = sum(item is not None for item in stats)
     if num_measured < min(MIN_ROWS, len(stats)):
         raise UserError(f"only {num_measured} blocks were measured in the time; give a larger --budget")
-    net_ms_R = np.array([np.nan if s is None else max(0.0, s.median_ms - found.call.median_ms) for s in stats])
+    net_ms_R = np.array([np.nan if s is None else max(0.0, s.latency_ms - found.call.latency_ms) for s in stats])
     latency_ms_R = predict_rows(plan.features_RF[[index for index, _ in kept]], net_ms_R)
     rows = tuple(
         _row(row, float(latency_ms), s) for (_, row), latency_ms, s in zip(kept, latency_ms_R, stats, strict=True)
@@ -80,7 +80,7 @@ def profile_of(
         space_fingerprint=plan.space_fingerprint,
         precisions=tuple(p for p in plan.precisions if p not in found.refused),
         weight_bits=found.weight_bits,
-        call_overhead_ms=found.call.median_ms,
+        call_overhead_ms=found.call.latency_ms,
         rows=rows,
         networks=networks,
         seconds=found.seconds,
@@ -91,7 +91,7 @@ def profile_of(
 def network_rows(plan: ProfilePlan, found: Measurements) -> tuple[NetworkRow, ...]:
     """The networks that were measured, without those of a refused precision."""
     return tuple(
-        NetworkRow(blocks=network.blocks, latency_ms=s.median_ms, spread_pct=s.spread_pct, role=network.role)
+        NetworkRow(blocks=network.blocks, latency_ms=s.latency_ms, spread_pct=s.spread_pct, role=network.role)
         for network, s in zip(plan.networks, found.networks, strict=True)
         if s is not None and not any(precision in found.refused for _, precision in network.blocks)
     )

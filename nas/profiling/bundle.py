@@ -42,7 +42,6 @@ def write_profile_bundle(
             "space_fingerprint": plan.space_fingerprint,
             "batch_size": plan.batch_size,
             "precisions": list(plan.precisions),
-            "reference": {"file": _add(files, plan.reference), "precisions": ["fp32"]},
             "empty": {"file": _add(files, plan.empty), "precisions": ["fp32"]},
             "networks": [
                 {

@@ -76,7 +76,6 @@ def measure_plan(
     start_s = clock()
     loaded = load_models(
         runtime,
-        reference=_model(plan.reference, ["fp32"]),
         empty=_model(plan.empty, ["fp32"]),
         networks=(_model(network.model, network.precisions) for network in plan.networks),
         rows=(_model(row.model, [row.precision]) for row in plan.rows),
@@ -89,7 +88,6 @@ def measure_plan(
             chosen,
             budget_s=budget_s - (clock() - start_s),
             min_rounds=MIN_ROUNDS,
-            reference=loaded.reference,
             progress=progress,
             clock=clock,
         )

@@ -18,12 +18,16 @@ from nas.progress import Progress, no_progress
 from search_spaces import BlockSpec, Network, SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
+from search_spaces.space import GeneValue, draw_indices
 
 NUM_FIT, NUM_HELD_OUT = 192, 24
 """Whole networks that correct the sum of blocks, and others that judge the correction."""
 
 SHARE_FP32, SHARE_UNIFORM = 0.25, 0.15
 """Of the random networks, those in fp32 alone and those in one random precision; the rest mixes precisions freely."""
+
+TILT = 2.0
+"""Of the genes of random architectures, see `draw_indices`; without it none of 200 is near the ends of a front."""
 
 
 class PlannedRow(NamedTuple):
@@ -70,11 +74,6 @@ class ProfilePlan:
     features_RF: np.ndarray
     """What is known of each row without measuring, see `row_features`."""
     networks: tuple[PlannedNetwork, ...]
-
-    @property
-    def reference(self) -> onnx.ModelProto:
-        """A whole network in fp32, whose time tells how fast the device is at the moment."""
-        return self.networks[1].model
 
 
 def plan_profile(
@@ -195,8 +194,11 @@ def _chain_copies(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec])
 
 
 def _random(candidates: CandidateSpace, rng: np.random.Generator) -> Candidate:
-    """Genes at random; the policy sometimes replaced by a uniform one."""
-    genes = {choice.name: choice.values[rng.integers(len(choice.values))] for choice in candidates.choices}
+    """From small to large, as a search visits them; the policy at random, sometimes replaced by a uniform one."""
+    num_genes, genes = len(candidates.space.choices), dict[str, GeneValue]()
+    for choices, tilt in ((candidates.choices[:num_genes], TILT), (candidates.choices[num_genes:], 0.0)):
+        [indices] = draw_indices([len(choice.values) for choice in choices], 1, rng=rng, tilt=tilt)
+        genes |= {choice.name: choice.values[index] for choice, index in zip(choices, indices, strict=True)}
     candidate, kind = candidates.candidate(genes), rng.random()
     if kind >= SHARE_FP32 + SHARE_UNIFORM:
         return candidate

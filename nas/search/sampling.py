@@ -5,6 +5,7 @@ import numpy as np
 from nas.search.evolution import evolve
 from nas.search.objectives import violations
 from nas.search.problem import SearchProblem, distinct, outside
+from search_spaces.space import draw_indices
 
 MAX_ENUMERATED = 20_000
 """A space of up to this many genotypes is listed in full instead of sampled."""
@@ -14,14 +15,8 @@ _NUM_SAMPLES = 200
 
 
 def random_vectors(problem: SearchProblem, num: int, *, rng: np.random.Generator, tilt: float = 0.0) -> np.ndarray:
-    """`num` canonical vectors, which may repeat; each gene is uniform over its values when `tilt` is 0.
-
-    A tilt draws every candidate's genes with a leaning of its own, of random size up to `tilt`, towards first or last
-    values. Values are usually ordered by cost, so candidates spread from small to large and do not crowd in the middle.
-    """
-    leaning = np.exp(tilt * rng.uniform(-1, 1, size=(num, 1)))
-    uniform = rng.random((num, len(problem.sizes)))
-    return problem.canonicalise((uniform**leaning * problem.sizes).astype(np.int64))
+    """`num` canonical vectors, which may repeat; `tilt` is that of `draw_indices`."""
+    return problem.canonicalise(draw_indices(problem.sizes, num, rng=rng, tilt=tilt))
 
 
 def sample_new(problem: SearchProblem, num: int, *, known: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -78,7 +78,7 @@ def measure_on(
     timings = []
     for _ in range(NUM_TIMINGS):
         sessions = [runtime.load(path) for _, path in models]
-        timings.append([stats.median_ms for stats in time_sessions(sessions, data, profile.batch_size)])
+        timings.append([stats.latency_ms for stats in time_sessions(sessions, data, profile.batch_size)])
     found = [run_classes(session, data.validation, data, profile.batch_size) for session in sessions]
     return [
         {

@@ -134,7 +134,7 @@ def measured(
     return [
         {"policy": name}
         | {key.removeprefix("measured_"): value for key, value in row.items()}
-        | {"repeated_latency_ms": repeated.median_ms, "candidate": json.dumps(chosen[name].to_json())}
+        | {"repeated_latency_ms": repeated.latency_ms, "candidate": json.dumps(chosen[name].to_json())}
         for name, row, repeated in zip(chosen, found, again, strict=True)
     ]
 

@@ -133,7 +133,7 @@ class RuntimeContract(ABC):
     def test_a_model_can_be_timed_and_outlives_the_callers_arrays(self) -> None:
         session = self.make().load(FP32)
         [stats] = measure_interleaved([session.sampler({"x0": self.x.copy()})], budget_s=0.02)
-        assert 0 < stats.median_ms < 100
+        assert 0 < stats.latency_ms < 100
         np.testing.assert_allclose(session.run({"x0": self.x})[0], self.x @ WEIGHT, rtol=1e-4, atol=1e-5)
 
     def test_a_runner_accepts_arrays_that_are_not_contiguous(self) -> None:

@@ -66,7 +66,7 @@ def test_classes_are_those_that_the_files_give_here(result: Path, models: Path, 
             x_BCHW = np.concatenate([x_BCHW, np.repeat(x_BCHW[-1:], -len(x_BCHW) % BATCH, axis=0)])
             expected = [session.run({name: part})[0].argmax(axis=1) for part in x_BCHW.reshape(-1, BATCH, 1, 32, 32)]
             np.testing.assert_array_equal(classes, np.concatenate(expected)[: len(classes)])
-        assert measured.latency.median_ms > 0
+        assert measured.latency.latency_ms > 0
 
 
 def test_images_are_spread_and_all_of_them_without_a_limit() -> None:
@@ -99,7 +99,7 @@ def test_a_model_without_a_time_is_refused(
     result: Path, models: Path, profile: HardwareProfile, tmp_path: Path
 ) -> None:
     content = read_sealed(result, RESULT, way_out="")
-    rounds = [[references_s[:-1], seconds[:-1]] for references_s, seconds in content["rounds"]]
+    rounds = [seconds[:-1] for seconds in content["rounds"]]
     shorter = {**content, "timed": [0], "loops": content["loops"][:-1], "rounds": rounds}
     write_sealed(tmp_path / "result.json", RESULT, json.loads(json.dumps(shorter)))
     with pytest.raises(UserError, match="has no time for model 8"):

@@ -133,7 +133,7 @@ def test_a_front_is_exported_unmeasured_and_judged_by_results_from_elsewhere(
         results[index] = FileResult(
             validation=run_classes(session, tiny_data.validation, tiny_data, 1),
             test=run_classes(session, tiny_data.test, tiny_data, 1),
-            latency=LatencyStats(median_ms=1.0 + place, spread_pct=2.0, num_runs=3),
+            latency=LatencyStats(latency_ms=1.0 + place, spread_pct=2.0, num_runs=3),
         )
     recorded = record_front(models(), results, {"device": {"processor": "there"}}, tmp_path / "verified.json")
     rows = json.loads((tmp_path / "verified.json").read_text())["rows"]

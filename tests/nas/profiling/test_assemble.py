@@ -13,13 +13,13 @@ from tests.hardware_profiles.profiles import DEVICE
 from tests.tiny_space import tiny
 
 
-def stats(median_ms: float) -> LatencyStats:
-    return LatencyStats(median_ms=median_ms, spread_pct=1.0, num_runs=10)
+def stats(latency_ms: float) -> LatencyStats:
+    return LatencyStats(latency_ms=latency_ms, spread_pct=1.0, num_runs=10)
 
 
 @pytest.fixture(scope="module")
 def plan() -> ProfilePlan:
-    return plan_profile(tiny(), PRECISIONS, num_fit=20, num_held_out=20)
+    return plan_profile(tiny(), PRECISIONS, num_fit=20, num_held_out=40)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_an_interrupted_run_continues_with_its_rounds(fresh_bundle: Path, sent: 
     journal = fresh_bundle / "rounds.jsonl"
     whole = journal.read_text().splitlines()
     kept = whole if journal.read_text().endswith("\n") else whole[:-1]
-    journal.write_text("\n".join(kept) + '\n{"round":[[0.001],[0.00')  # as a power cut would leave it
+    journal.write_text("\n".join(kept) + '\n{"round":[0.001,0.00')  # as a power cut would leave it
     status, text = run(fresh_bundle, "--budget", "0.1")
     assert status == 0, text
     found = read_sealed(fresh_bundle / "result.json", RESULT, way_out="")["rounds"]
@@ -97,8 +97,8 @@ def test_an_altered_result_is_refused(altered_result: Alter) -> None:
 
 
 def test_another_format_or_version_is_refused(altered_result: Alter, made_bundle: Path) -> None:
-    with pytest.raises(ProfileError, match="has format version 9, this release reads 2"):
-        import_profile(altered_result(lambda text: text.replace('"version":2', '"version":9', 1)), tiny())
+    with pytest.raises(ProfileError, match="has format version 9, this release reads 3"):
+        import_profile(altered_result(lambda text: text.replace('"version":3', '"version":9', 1)), tiny())
     with pytest.raises(ProfileError, match="holds no hybridnas measurements"):
         import_profile(made_bundle / "manifest.json", tiny())
 
