@@ -58,7 +58,7 @@ def measure_accuracy(
         measured = assemble_profile(plan, measure_plan(plan, device, budget_s=seconds, progress=progress), name=name)
         held_out = tuple(network for network in plan.networks if network.role == "held-out")
         judges = dataclasses.replace(plan, rows=(), features_RF=plan.features_RF[:0], networks=held_out)
-        again = measure_plan(judges, device, budget_s=seconds / 2, progress=progress)
+        again = measure_plan(judges, device, budget_s=seconds / 4, progress=progress)
     if profile is not None:
         measured.save(profile, overwrite=True)
     frame = compare(measured, judges, [None if stats is None else stats.latency_ms for stats in again.networks])

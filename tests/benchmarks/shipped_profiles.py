@@ -23,8 +23,6 @@ SPACES: dict[str, dict[str, Any]] = {
     "hybrid-tiny": {"budget": "150s", "num_held_out": 100},
     "hybrid-mobile": {"budget": "10m", "num_held_out": 40},
 }
-SLOWER: dict[tuple[str, str], dict[str, Any]] = {("browser", "hybrid-mobile"): {"budget": "15m"}}
-"""Overrides what `SPACES` says."""
 
 
 def measure_shipped(*, prefix: str, only: list[str] | None = None) -> None:
@@ -43,7 +41,7 @@ def measure_shipped(*, prefix: str, only: list[str] | None = None) -> None:
                 profile=folder / f"profile-{space}.json",
                 output=Path("results/devices") / f"{name}-{space}.csv",
                 **options,
-                **(usual | SLOWER.get((target, space), {})),
+                **usual,
             )
 
 
