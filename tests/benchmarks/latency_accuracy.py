@@ -21,6 +21,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.config import parse_seconds
 from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_profile
+from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.saturation import find_weight_bits
@@ -37,6 +38,7 @@ def measure_accuracy(
     threads: int = 1,
     batch: int = 1,
     budget: str = "90s",
+    num_fit: int = NUM_FIT,
     num_held_out: int = 100,
     seed: int = 0,
     name: str = "local",
@@ -51,6 +53,7 @@ def measure_accuracy(
             device.precisions,
             batch_size=batch,
             weight_bits=find_weight_bits(device),
+            num_fit=num_fit,
             num_held_out=num_held_out,
             seed=seed,
             progress=progress,

@@ -21,8 +21,11 @@ TARGETS: dict[str, dict[str, Any]] = {
 }
 SPACES: dict[str, dict[str, Any]] = {
     "hybrid-tiny": {"budget": "150s", "num_held_out": 100},
-    "hybrid-mobile": {"budget": "10m", "num_held_out": 40},
+    "hybrid-mobile": {"budget": "10m", "num_held_out": 48},
 }
+"""Of the networks of hybrid-mobile some have no time, so there are more than the forty that are wanted."""
+SLOWER: dict[tuple[str, str], dict[str, Any]] = {("browser", "hybrid-mobile"): {"num_fit": 96}}
+"""Added to what `SPACES` says."""
 
 
 def measure_shipped(*, prefix: str, only: list[str] | None = None) -> None:
@@ -41,7 +44,7 @@ def measure_shipped(*, prefix: str, only: list[str] | None = None) -> None:
                 profile=folder / f"profile-{space}.json",
                 output=Path("results/devices") / f"{name}-{space}.csv",
                 **options,
-                **usual,
+                **(usual | SLOWER.get((target, space), {})),
             )
 
 
