@@ -24,8 +24,11 @@ SPACES: dict[str, dict[str, Any]] = {
     "hybrid-mobile": {"budget": "10m", "num_held_out": 48},
 }
 """Of the networks of hybrid-mobile some have no time, so there are more than the forty that are wanted."""
-SLOWER: dict[tuple[str, str], dict[str, Any]] = {("browser", "hybrid-mobile"): {"num_fit": 96}}
-"""Added to what `SPACES` says."""
+SLOWER: dict[tuple[str, str], dict[str, Any]] = {
+    ("openvino", "hybrid-mobile"): {"budget": "7m", "num_fit": 128},
+    ("browser", "hybrid-mobile"): {"num_fit": 80},
+}
+"""Overrides what `SPACES` says where a first call, or every call, takes longer."""
 
 
 def measure_shipped(*, prefix: str, only: list[str] | None = None) -> None:
