@@ -16,6 +16,12 @@ Sampler = Callable[[int], float]
 MIN_SAMPLE_S = 0.2e-3
 """A sample lasts at least this long: thousands of clock ticks, and short against a scheduler's time slice."""
 
+BURST_S, MAX_SAMPLES = 1.5e-3, 10
+"""A round has samples of a run for so long, but no more than these, and the fastest counts.
+
+Longer than threads of the session before stay awake (`SPIN_US` of ONNX Runtime), and more chances of a quiet moment.
+"""
+
 FASTEST_SHARE = 0.05
 """A latency is the mean of this share of its samples, the fastest ones: that of a machine left alone.
 
@@ -39,34 +45,30 @@ class LatencyStats:
     """What repeated timing of one callable found."""
 
     latency_ms: float
-    """Mean of the fastest samples of one call, see `FASTEST_SHARE`."""
+    """Of one call: mean of the fastest rounds, see `FASTEST_SHARE`."""
     spread_pct: float
     """How far the latencies of odd and of even rounds are apart, in percent of this; 0 where there is one round."""
     num_runs: int
-    """Timed calls in all samples."""
+    """Timed calls in the samples that counted, one a round."""
 
 
 Round = tuple[float, ...]
-"""Seconds that a call of each run took in one sample of all of them, taken one after the other."""
+"""Seconds that a call of each run took, all of them timed one after the other."""
 
 
-def timed(run: Run, clock: Clock = time.perf_counter, *, rest_s: float = 0.0, warm_s: float = 0.0) -> Sampler:
-    """The sampler of a callable; a sample begins with a pause of `rest_s` and a first call, or several for `warm_s`.
+def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
+    """The sampler of a callable.
 
-    The first call brings back into the caches what the other runs of a round pushed out. Without it a looped short
+    Its first call brings back into the caches what the other runs of a round pushed out. Without it a looped short
     run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
     with it to 0.86-1.00 (ONNX Runtime 1.32, one thread of an AMD EPYC, one run each of 4 s for 16 callables). It
     counts only where it was faster, so where something disturbed the others.
     """
 
     def sample(num_loops: int) -> float:
-        if rest_s:
-            time.sleep(rest_s)
         start_s = clock()
         run()
         first_s = clock() - start_s
-        while clock() - start_s < warm_s:
-            run()
         start_s = clock()
         for _ in range(num_loops):
             run()
@@ -91,9 +93,9 @@ def measure_interleaved(
 ) -> list[LatencyStats]:
     """Time all `samplers` in rounds, so that a quiet minute of the machine falls on all of them alike.
 
-    Every round takes one sample of each, as long as `choose_loops` says; every second round goes in reverse order.
-    Rounds go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least
-    `min_rounds` of them, whatever they take. Returns what `summarise` makes of them, in order.
+    Every round takes samples of each, as long as `choose_loops` says; every second round goes in reverse order. Rounds
+    go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least `min_rounds` of
+    them, whatever they take. Returns what `summarise` makes of them, in order.
 
     Raises:
         ValueError: `num_warmup` or `min_rounds` is below one.
@@ -144,17 +146,28 @@ def take_rounds(
     """
     start_s = round_start_s = clock()
     for number in range(num_before, MAX_ROUNDS):
-        yield _take_round(samplers, loops, backward=number % 2 == 1)
+        yield _take_round(samplers, loops, clock, backward=number % 2 == 1)
         now_s = clock()
         round_s, round_start_s = now_s - round_start_s, now_s
         if number + 1 >= min_rounds and now_s - start_s + round_s > budget_s:
             return
 
 
-def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], *, backward: bool) -> Round:
+def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], clock: Clock, *, backward: bool) -> Round:
     order = range(len(samplers))
-    seconds = {index: samplers[index](loops[index]) for index in (reversed(order) if backward else order)}
+    seconds = {
+        index: _fastest_sample_s(samplers[index], loops[index], clock) for index in order[:: -1 if backward else 1]
+    }
     return tuple(seconds[index] for index in order)
+
+
+def _fastest_sample_s(sample: Sampler, num_loops: int, clock: Clock) -> float:
+    end_s, found_s = clock() + BURST_S, sample(num_loops)
+    for _ in range(MAX_SAMPLES - 1):
+        if clock() >= end_s:
+            break
+        found_s = min(found_s, sample(num_loops))
+    return found_s
 
 
 def summarise(rounds: Sequence[Round], loops: Sequence[int]) -> list[LatencyStats]:

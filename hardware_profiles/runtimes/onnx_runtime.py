@@ -8,7 +8,6 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from hardware_profiles.errors import ProfileError, one_line, unknown_name
-from hardware_profiles.measure import Sampler, timed
 from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
 
 _ORT_ERRORS = (
@@ -26,15 +25,8 @@ _ORT_ERRORS = (
 """ONNX Runtime's exceptions have no common base class below Exception."""
 
 
-REST_S, WARM_S = 3e-3, 1e-3
-"""Pause before a sample of a session with several threads, and how long it then runs untimed.
-
-Those of other sessions in the process stay awake for a while after a run and are in the way; its own have to wake up.
-Without either, two measurements of 40 networks of 0.2 ms with two threads were 4% apart, with both 1.5%.
-"""
-
 SPIN_US = "1000"
-"""How long threads stay awake: less than `REST_S`, and longer than the parts of a network that one thread does alone.
+"""How long threads stay awake: less than a burst of samples, and longer than the parts that one thread does alone.
 
 By default it is tens of milliseconds: of 100 sessions in turn, a network of 3.1 ms took 5.7 to 11.7 in its first runs.
 """
@@ -83,14 +75,14 @@ class OnnxRuntime(Runtime):
                 f"ONNX Runtime {self.version} can't start {self._provider} here; install what it needs, or leave "
                 "--device away to run on the processor"
             )
-        return OnnxSession(inference, num_threads=self.num_threads)
+        return OnnxSession(inference)
 
 
 class OnnxSession(Session):
     """A model loaded by `OnnxRuntime`."""
 
-    def __init__(self, inference: ort.InferenceSession, *, num_threads: int) -> None:
-        self._inference, self._num_threads = inference, num_threads
+    def __init__(self, inference: ort.InferenceSession) -> None:
+        self._inference = inference
         self._input_names = [node.name for node in inference.get_inputs()]
         self._output_names = [node.name for node in inference.get_outputs()]
 
@@ -117,10 +109,6 @@ class OnnxSession(Session):
             run_with_iobinding(binding)
 
         return run_bound
-
-    def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
-        run = self.runner(inputs)
-        return timed(run) if self._num_threads == 1 else timed(run, rest_s=REST_S, warm_s=WARM_S)
 
     def _check_names(self, inputs: Mapping[str, np.ndarray]) -> None:
         if set(inputs) != set(self._input_names):

@@ -4,8 +4,8 @@
 
 Error and latency are linear sums over the genes, which pull against each other. Counted is everything that `optimize`
 does: fits, inner searches, choosing, and keeping the study in a file. One thread, one run. `growth` has the sum after
-every 100 evaluations; `exponent` is the slope of its logarithm against that of the evaluations over the second half of
-them, 1 where the sum grows linearly; `cpu_exponent`, of processor time, is the same without waiting for the disk.
+every 100 evaluations; `last_quarters` is the time of the last quarter of them over that of the quarter before, 1 where
+the sum grows linearly in the end; `cpu_last_quarters`, of processor time, is the same without waiting for the disk.
 """
 
 import json
@@ -68,8 +68,8 @@ def engine_time(
         "total_s": total_s,
         "per_evaluation_s": total_s / num_evaluations,
         "cpu_per_evaluation_s": cpu_s / num_evaluations,
-        "exponent": exponent(sums_s[:, 0]),
-        "cpu_exponent": exponent(sums_s[:, 1]),
+        "last_quarters": last_quarters(sums_s[:, 0]),
+        "cpu_last_quarters": last_quarters(sums_s[:, 1]),
         "growth": [
             {"num_evaluations": num, "total_s": sums_s[num - 1, 0], "cpu_s": sums_s[num - 1, 1]}
             for num in range(STEP, num_evaluations + 1, STEP)
@@ -81,11 +81,10 @@ def engine_time(
     Console().print_json(data=figures)
 
 
-def exponent(sums_s: np.ndarray) -> float:
-    """Slope of the logarithms of sums after 1, 2, ... evaluations, over the second half of these."""
-    num = np.arange(1, len(sums_s) + 1)
-    half = num > len(sums_s) // 2
-    return float(np.polyfit(np.log(num[half]), np.log(sums_s[half]), 1)[0])
+def last_quarters(sums_s: np.ndarray) -> float:
+    """Of sums after 1, 2, ... evaluations: what the last quarter of these added over what the quarter before added."""
+    half_s, three_s, all_s = (sums_s[len(sums_s) * part // 4 - 1] for part in (2, 3, 4))
+    return float((all_s - three_s) / (three_s - half_s))
 
 
 if __name__ == "__main__":

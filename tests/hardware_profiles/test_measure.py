@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_profiles import measure as timing
-from hardware_profiles.measure import FASTEST_SHARE, MAX_LOOPS, MAX_ROUNDS, MIN_SAMPLE_S, LatencyStats, measure, timed
+from hardware_profiles.measure import BURST_S, FASTEST_SHARE, MAX_LOOPS, MIN_SAMPLE_S, LatencyStats, measure, timed
 
 
 class FakeClock:
@@ -67,7 +67,9 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
     stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
     num_loops = stats.num_runs // 5
     assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
-    assert run.num_calls == stats.num_runs + 2 * 2 + 5  # two samples of warm-up, and an untimed call a sample
+    num_warm_up, num_rounds, sample_s = 2, 5, (num_loops + 1) * 0.03e-3
+    num_samples = num_rounds * math.ceil(BURST_S / sample_s)
+    assert run.num_calls == num_warm_up * 2 + num_samples * (num_loops + 1)
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=70))
@@ -141,15 +143,6 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
     assert stats[1].latency_ms / stats[0].latency_ms == pytest.approx(2)
 
 
-def test_a_sampler_can_wait_and_then_run_untimed_for_a_while() -> None:
-    clock = FakeClock()
-    run = FakeRun(clock, 2, 2, 2, 1)
-    start_s = time.perf_counter()
-    assert timed(run, clock, rest_s=0.01, warm_s=0.005)(4) == pytest.approx(1e-3)
-    assert run.num_calls == 3 + 4  # three take the five milliseconds
-    assert time.perf_counter() - start_s >= 0.01
-
-
 def test_a_drift_hits_all_runs_alike_so_their_ratio_stays() -> None:
     clock = FakeClock()
 
@@ -176,9 +169,17 @@ def test_progress_rises_to_its_total() -> None:
     assert len(calls) > 5
 
 
-def test_a_clock_that_stands_still_ends_all_the_same() -> None:
+def test_the_fastest_sample_of_a_burst_counts() -> None:
+    clock, slow_ms = FakeClock(), [0.4, 0.4]
+    run = FakeRun(clock, *[*slow_ms, 0.3, 0.3, *slow_ms] * 5)  # a sample: the first call and a timed one
+    stats = measure_interleaved([run], budget_s=0, num_warmup=3, min_rounds=4, clock=clock)[0]
+    assert stats.latency_ms == pytest.approx(0.3)
+
+
+def test_a_clock_that_stands_still_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "MAX_ROUNDS", 20)
     stats = measure_interleaved([lambda: None], budget_s=0, clock=lambda: 0.0)[0]
-    assert stats == LatencyStats(latency_ms=0.0, spread_pct=0.0, num_runs=MAX_ROUNDS * MAX_LOOPS)
+    assert stats == LatencyStats(latency_ms=0.0, spread_pct=0.0, num_runs=20 * MAX_LOOPS)
 
 
 def test_nothing_to_time_gives_nothing() -> None:
