@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware_profiles.errors import ProfileError
-from hardware_profiles.measure import BURST_S, Sampler
+from hardware_profiles.measure import BURST_S, MIN_SAMPLE_S, Sampler
 from hardware_profiles.runtimes.runtime import Runtime
 
 MIN_ROUNDS = 5
@@ -101,5 +101,5 @@ class _Loading:
             return None
         call_s = sampler(1)
         self._warm_up_s += CALLS_BEFORE * call_s
-        self._round_s += max(2 * call_s, BURST_S)
+        self._round_s += max(2 * call_s, BURST_S if call_s > MIN_SAMPLE_S else MIN_SAMPLE_S)
         return sampler

@@ -17,9 +17,9 @@ MIN_SAMPLE_S = 0.2e-3
 """A sample lasts at least this long: thousands of clock ticks, and short against a scheduler's time slice."""
 
 BURST_S, MAX_SAMPLES = 1.5e-3, 10
-"""A round has samples of a run for so long, but no more than these, and the fastest counts.
+"""A round has samples of a run that isn't looped for so long, but no more than these, and the fastest counts.
 
-Longer than threads of the session before stay awake (`SPIN_US` of ONNX Runtime), and more chances of a quiet moment.
+Quiet moments are short, so long runs need more chances; those of looped ones suffice, and more rounds help them more.
 """
 
 FASTEST_SHARE = 0.05
@@ -56,10 +56,10 @@ Round = tuple[float, ...]
 """Seconds that a call of each run took, all of them timed one after the other."""
 
 
-def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
-    """The sampler of a callable.
+def timed(run: Run, clock: Clock = time.perf_counter, *, warm_s: float = 0.0) -> Sampler:
+    """The sampler of a callable, of which a sample begins with one call, and more for `warm_s` seconds.
 
-    Its first call brings back into the caches what the other runs of a round pushed out. Without it a looped short
+    The first call brings back into the caches what the other runs of a round pushed out. Without it a looped short
     run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
     with it to 0.86-1.00 (ONNX Runtime 1.32, one thread of an AMD EPYC, one run each of 4 s for 16 callables). It
     counts only where it was faster, so where something disturbed the others.
@@ -69,6 +69,8 @@ def timed(run: Run, clock: Clock = time.perf_counter) -> Sampler:
         start_s = clock()
         run()
         first_s = clock() - start_s
+        while clock() - start_s < warm_s:
+            run()
         start_s = clock()
         for _ in range(num_loops):
             run()
@@ -164,7 +166,7 @@ def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], clock: Clock,
 def _fastest_sample_s(sample: Sampler, num_loops: int, clock: Clock) -> float:
     end_s, found_s = clock() + BURST_S, sample(num_loops)
     for _ in range(MAX_SAMPLES - 1):
-        if clock() >= end_s:
+        if num_loops > 1 or clock() >= end_s:
             break
         found_s = min(found_s, sample(num_loops))
     return found_s

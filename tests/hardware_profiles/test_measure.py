@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_profiles import measure as timing
-from hardware_profiles.measure import BURST_S, FASTEST_SHARE, MAX_LOOPS, MIN_SAMPLE_S, LatencyStats, measure, timed
+from hardware_profiles.measure import FASTEST_SHARE, MAX_LOOPS, MIN_SAMPLE_S, LatencyStats, measure, timed
 
 
 class FakeClock:
@@ -67,9 +67,7 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
     stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
     num_loops = stats.num_runs // 5
     assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
-    num_warm_up, num_rounds, sample_s = 2, 5, (num_loops + 1) * 0.03e-3
-    num_samples = num_rounds * math.ceil(BURST_S / sample_s)
-    assert run.num_calls == num_warm_up * 2 + num_samples * (num_loops + 1)
+    assert run.num_calls == stats.num_runs + 2 * 2 + 5  # two samples of warm-up, and one call before each sample
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=70))
@@ -141,6 +139,13 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
 
     stats = measure_interleaved([SlowAfter(clock, 2), SlowAfter(clock, 4)], budget_s=0.4, clock=clock)
     assert stats[1].latency_ms / stats[0].latency_ms == pytest.approx(2)
+
+
+def test_a_sampler_can_run_untimed_for_a_while() -> None:
+    clock = FakeClock()
+    run = FakeRun(clock, 2, 2, 2, 1)
+    assert timed(run, clock, warm_s=0.005)(4) == pytest.approx(1e-3)
+    assert run.num_calls == 3 + 4  # three take the five milliseconds
 
 
 def test_a_drift_hits_all_runs_alike_so_their_ratio_stays() -> None:
