@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hardware_profiles.errors import ProfileError
-from hardware_profiles.measure import BURST_S, MIN_SAMPLE_S, Sampler
+from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes.runtime import Runtime
 
 MIN_ROUNDS = 5
 CALLS_BEFORE = 8
-"""Of each model, to load it, to see how long it takes and to warm it up; in every round follow two more, or a burst."""
+"""Of each model, to load it, to see how long it takes and to warm it up; in every round follow two more."""
 
 SHARE_FOR_NETWORKS = 0.4
 """Of a budget that is too short for all models, what whole networks may take at most."""
@@ -82,11 +82,11 @@ class _Loading:
     def __init__(self, runtime: Runtime, refused: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.refused = dict(refused)
         self._runtime, self._clock = runtime, clock
-        self._start_s, self._warm_up_s, self._round_s = clock(), 0.0, 0.0
+        self._start_s, self._call_s = clock(), 0.0
 
     def needed_s(self) -> float:
         """Seconds from the first load to the end of the fewest rounds over all that was loaded."""
-        return self._clock() - self._start_s + self._warm_up_s + MIN_ROUNDS * self._round_s
+        return self._clock() - self._start_s + (CALLS_BEFORE + 2 * MIN_ROUNDS) * self._call_s
 
     def load(self, model: Model) -> Sampler | None:
         """A sampler of the model; None when the runtime refuses it, or a model in one of the precisions before."""
@@ -99,7 +99,5 @@ class _Loading:
                 return None  # some row will tell which precision it was
             self.refused[model.precisions[0]] = str(error)
             return None
-        call_s = sampler(1)
-        self._warm_up_s += CALLS_BEFORE * call_s
-        self._round_s += max(2 * call_s, BURST_S if call_s > MIN_SAMPLE_S else MIN_SAMPLE_S)
+        self._call_s += sampler(1)
         return sampler

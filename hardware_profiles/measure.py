@@ -16,12 +16,6 @@ Sampler = Callable[[int], float]
 MIN_SAMPLE_S = 0.2e-3
 """A sample lasts at least this long: thousands of clock ticks, and short against a scheduler's time slice."""
 
-BURST_S, MAX_SAMPLES = 1.5e-3, 10
-"""A round has samples of a run that isn't looped for so long, but no more than these, and the fastest counts.
-
-Quiet moments are short, so long runs need more chances; those of looped ones suffice, and more rounds help them more.
-"""
-
 FASTEST_SHARE = 0.05
 """A latency is the mean of this share of its samples, the fastest ones: that of a machine left alone.
 
@@ -49,7 +43,7 @@ class LatencyStats:
     spread_pct: float
     """How far the latencies of odd and of even rounds are apart, in percent of this; 0 where there is one round."""
     num_runs: int
-    """Timed calls in the samples that counted, one a round."""
+    """Timed calls in all samples."""
 
 
 Round = tuple[float, ...]
@@ -95,9 +89,9 @@ def measure_interleaved(
 ) -> list[LatencyStats]:
     """Time all `samplers` in rounds, so that a quiet minute of the machine falls on all of them alike.
 
-    Every round takes samples of each, as long as `choose_loops` says; every second round goes in reverse order. Rounds
-    go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least `min_rounds` of
-    them, whatever they take. Returns what `summarise` makes of them, in order.
+    Every round takes one sample of each, as long as `choose_loops` says; every second round goes in reverse order.
+    Rounds go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least
+    `min_rounds` of them, whatever they take. Returns what `summarise` makes of them, in order.
 
     Raises:
         ValueError: `num_warmup` or `min_rounds` is below one.
@@ -148,28 +142,17 @@ def take_rounds(
     """
     start_s = round_start_s = clock()
     for number in range(num_before, MAX_ROUNDS):
-        yield _take_round(samplers, loops, clock, backward=number % 2 == 1)
+        yield _take_round(samplers, loops, backward=number % 2 == 1)
         now_s = clock()
         round_s, round_start_s = now_s - round_start_s, now_s
         if number + 1 >= min_rounds and now_s - start_s + round_s > budget_s:
             return
 
 
-def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], clock: Clock, *, backward: bool) -> Round:
+def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], *, backward: bool) -> Round:
     order = range(len(samplers))
-    seconds = {
-        index: _fastest_sample_s(samplers[index], loops[index], clock) for index in order[:: -1 if backward else 1]
-    }
+    seconds = {index: samplers[index](loops[index]) for index in (reversed(order) if backward else order)}
     return tuple(seconds[index] for index in order)
-
-
-def _fastest_sample_s(sample: Sampler, num_loops: int, clock: Clock) -> float:
-    end_s, found_s = clock() + BURST_S, sample(num_loops)
-    for _ in range(MAX_SAMPLES - 1):
-        if num_loops > 1 or clock() >= end_s:
-            break
-        found_s = min(found_s, sample(num_loops))
-    return found_s
 
 
 def summarise(rounds: Sequence[Round], loops: Sequence[int]) -> list[LatencyStats]:

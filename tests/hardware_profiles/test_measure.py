@@ -174,13 +174,6 @@ def test_progress_rises_to_its_total() -> None:
     assert len(calls) > 5
 
 
-def test_the_fastest_sample_of_a_burst_counts() -> None:
-    clock, slow_ms = FakeClock(), [0.4, 0.4]
-    run = FakeRun(clock, *[*slow_ms, 0.3, 0.3, *slow_ms] * 5)  # a sample: the first call and a timed one
-    stats = measure_interleaved([run], budget_s=0, num_warmup=3, min_rounds=4, clock=clock)[0]
-    assert stats.latency_ms == pytest.approx(0.3)
-
-
 def test_a_clock_that_stands_still_ends_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "MAX_ROUNDS", 20)
     stats = measure_interleaved([lambda: None], budget_s=0, clock=lambda: 0.0)[0]
