@@ -44,8 +44,8 @@ def load_models(
     runtime: Runtime,
     *,
     empty: Model,
-    networks: Iterable[Model],
-    rows: Iterable[Model],
+    networks: Iterable[Callable[[], Model]],
+    rows: Iterable[Callable[[], Model]],
     budget_s: float,
     refused: Mapping[str, str] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -53,6 +53,7 @@ def load_models(
     """Load and call models until measuring those that are loaded would take `budget_s` seconds.
 
     Args:
+        networks, rows: each makes its model, which takes time too, so those that aren't loaded aren't made.
         refused: precisions that are not to be tried, and why.
 
     Raises:
@@ -65,8 +66,8 @@ def load_models(
         raise ProfileError(f"{runtime.name} {runtime.version} can't run {what}: {why}")
     return Loaded(
         empty=nothing,
-        networks=[loading.load(m) if loading.needed_s() < SHARE_FOR_NETWORKS * budget_s else None for m in networks],
-        rows=[loading.load(m) if loading.needed_s() < budget_s else None for m in rows],
+        networks=[loading.load_within(SHARE_FOR_NETWORKS * budget_s, make) for make in networks],
+        rows=[loading.load_within(budget_s, make) for make in rows],
         refused=loading.refused,
     )
 
@@ -87,6 +88,10 @@ class _Loading:
     def needed_s(self) -> float:
         """Seconds from the first load to the end of the fewest rounds over all that was loaded."""
         return self._clock() - self._start_s + (CALLS_BEFORE + 2 * MIN_ROUNDS) * self._call_s
+
+    def load_within(self, limit_s: float, make: Callable[[], Model]) -> Sampler | None:
+        """What `load` gives; None, and no model is made, when measuring takes `limit_s` seconds already."""
+        return self.load(make()) if self.needed_s() < limit_s else None
 
     def load(self, model: Model) -> Sampler | None:
         """A sampler of the model; None when the runtime refuses it, or a model in one of the precisions before."""

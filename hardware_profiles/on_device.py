@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,17 +163,16 @@ def _load(
     entries = [*manifest["networks"], *manifest["rows"]]
     indices = list(range(len(entries))) if chosen is None else chosen
 
-    def models(wanted: list[int]) -> Iterator[Model]:
-        for index in wanted:
-            _progress(f"loading model {index + 1} of {len(entries)}")
-            yield _model(folder, manifest, entries[index])
+    def make(index: int) -> Model:
+        _progress(f"loading model {index + 1} of {len(entries)}")
+        return _model(folder, manifest, entries[index])
 
     num_networks = len(manifest["networks"])
     loaded = load_models(
         runtime,
         empty=_model(folder, manifest, manifest["empty"]),
-        networks=models([index for index in indices if index < num_networks]),
-        rows=models([index for index in indices if index >= num_networks]),
+        networks=[partial(make, index) for index in indices if index < num_networks],
+        rows=[partial(make, index) for index in indices if index >= num_networks],
         budget_s=budget_s,
         refused=refused,
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import onnx
 
@@ -12,7 +13,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
 from nas.errors import UserError
 from nas.profiling.assemble import Measurements, assemble_profile
-from nas.profiling.plan import NUM_FIT, NUM_HELD_OUT, ProfilePlan, model_input, plan_profile
+from nas.profiling.plan import NUM_FIT, NUM_HELD_OUT, PlannedNetwork, ProfilePlan, model_input, plan_profile
 from nas.progress import Progress, no_progress
 from nas.saturation import find_weight_bits
 from search_spaces import SearchSpace
@@ -77,8 +78,8 @@ def measure_plan(
     loaded = load_models(
         runtime,
         empty=_model(plan.empty, ["fp32"]),
-        networks=(_model(network.model, network.precisions) for network in plan.networks),
-        rows=(_model(row.model, [row.precision]) for row in plan.rows),
+        networks=[partial(_network_model, network) for network in plan.networks],
+        rows=[partial(_model, row.model, [row.precision]) for row in plan.rows],
         budget_s=budget_s,
         clock=clock,
     )
@@ -109,6 +110,10 @@ def measure_plan(
         refused=loaded.refused,
         seconds=clock() - start_s,
     )
+
+
+def _network_model(network: PlannedNetwork) -> Model:
+    return _model(network.model, network.precisions)
 
 
 def _model(model: onnx.ModelProto, precisions: Sequence[str]) -> Model:

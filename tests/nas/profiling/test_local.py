@@ -1,10 +1,13 @@
 """A profile of the tiny space: complete, of use, and refused when it can't be."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from hardware_profiles.errors import ProfileError
@@ -13,6 +16,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, Session, get_runtime
 from nas.errors import UserError
 from nas.profiling import ProfilePlan, measure_plan, plan_profile, profile_device
+from nas.profiling.plan import PlannedNetwork
 from search_spaces.precision import PRECISIONS
 from tests.nas.conftest import NUM_FIT, NUM_HELD_OUT
 from tests.tiny_space import tiny
@@ -99,6 +103,18 @@ def test_a_short_budget_measures_the_first_rows_and_ends_in_time(plan: ProfilePl
     assert 0 < sum(measured) < len(measured)
     assert 0 < sum(stats is not None for stats in found.networks) < len(found.networks)
     assert runtime.now_s < 1.6
+
+
+def test_networks_that_there_is_no_time_for_are_not_made(plan: ProfilePlan) -> None:
+    runtime, made = Scripted(), []
+
+    def make(network: PlannedNetwork) -> onnx.ModelProto:
+        made.append(network)
+        return network.model
+
+    networks = tuple(network._replace(make=partial(make, network)) for network in plan.networks)
+    found = measure_plan(dataclasses.replace(plan, networks=networks), runtime, budget_s=1.5, clock=runtime)
+    assert 0 < len(made) == sum(stats is not None for stats in found.networks) < len(networks)
 
 
 def test_a_long_budget_measures_everything(plan: ProfilePlan) -> None:
