@@ -271,7 +271,7 @@ def describe_verified(frame: pd.DataFrame) -> str:
     ratios = rows["measured_latency_ms"] / rows["latency_ms"]
     line = (
         f"verify: {len(rows)} models measured, latency {ratios.median():.2f} times the predicted "
-        f"({ratios.min():.2f} to {ratios.max():.2f}), at least {rows['agreement_pct'].min():.2f}% of classes as in torch"
+        f"({ratios.min():.2f} to {ratios.max():.2f}), at least {rows['agreement_pct'].min():.2f}% of classes as torch's"
     )
     if ratios.min() <= SLOWER:
         return line
