@@ -1,10 +1,9 @@
-"""A run: its folder, its options, and the stages from a data set to verified models, each reused where it is there."""
+"""A run: the stages from a data set to verified models, each reused where it is there."""
 
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from nas.processes import is_launched, is_main
 from nas.progress import Progress, no_progress, rich_progress
 from nas.report import write_report
 from nas.results import (
-    beside,
     load_finetuned,
     load_results,
     load_verified,
@@ -35,18 +33,10 @@ from nas.results import (
     unverified_note,
     write_pareto_csv,
 )
-from nas.run_front import front_models
-from nas.run_inputs import (
-    find_architecture,
-    load_inputs,
-    load_quietly,
-    make_profile,
-    profile_inputs,
-    train_options,
-)
-from nas.run_steps import finetune, search
+from nas.run_folder import RunFolder
+from nas.run_inputs import find_architecture, load_quietly, make_profile, profile_inputs
+from nas.run_steps import finetune, front_models, load_supernet, search
 from nas.search.objectives import parse_constraint
-from nas.search.searchers import get_searcher
 from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
 from nas.stages import Stages, hash_file, hash_rows, hash_text
 from nas.supernet import Supernet
@@ -63,7 +53,7 @@ STAGES_OF_A_STUDY = ("search", "verify", "finetune")
 """Those that the search of one architecture's precisions has of its own."""
 
 
-class Run:
+class Run(RunFolder):
     """The stages of one run. Each runs what it needs first, and is quick when it was done before.
 
     Raises:
@@ -71,52 +61,15 @@ class Run:
     """
 
     def __init__(self, folder: Path, config: RunConfig, *, console: Console | None = None) -> None:
-        self.folder = folder
-        self.stages = Stages(folder)
         self._console = console or Console(stderr=True)
-        get_searcher(config.searcher)
-        self.train_options = train_options(config)
-        recipe = self.train_options.to_json()  # written out whole: defaults may change with the next release
-        self.config = replace(config, epochs=recipe.pop("num_epochs"), training=recipe)
-        self.data, self.space = load_inputs(config, console=self._console)
-        self.fixed = None if config.architecture is None else find_architecture(self.space, config.architecture)
-        self._suffix = "" if config.architecture is None else f"-{Path(config.architecture).stem}"
-
-    @property
-    def study_path(self) -> Path:
-        """Of the joint search, or of the search of one architecture's precisions."""
-        return self.folder / f"study{self._suffix}.db"
-
-    @property
-    def models_path(self) -> Path:
-        """Folders of the verified models."""
-        return self.folder / f"front{self._suffix}"
-
-    @property
-    def exported_path(self) -> Path:
-        """Which models are exported and not measured."""
-        return self._beside("exported.json")
-
-    @property
-    def finetuned_path(self) -> Path:
-        """Folders of the finetuned models."""
-        return self.folder / f"finetuned{self._suffix}"
-
-    @property
-    def csv_path(self) -> Path:
-        """The front as a table."""
-        return self.folder / f"pareto{self._suffix}.csv"
-
-    @property
-    def report_path(self) -> Path:
-        """The page to look at."""
-        return self.folder / f"report{self._suffix}.html"
+        super().__init__(folder, config, console=self._console)
+        self.stages = Stages(folder)
 
     def redo(self, stage: str) -> None:
         """Set the outputs of a stage, and of those made from it, aside."""
         if stage == "search" and self.config.study is not None:
             raise UserError(f"others may use the study at {self.config.study}; use a --run folder of another name")
-        aside = self.stages.redo(stage + (self._suffix if stage in STAGES_OF_A_STUDY else ""))
+        aside = self.stages.redo(stage + (self.suffix if stage in STAGES_OF_A_STUDY else ""))
         if aside is not None:
             self._say(f"{stage}: earlier results are in {aside}")
 
@@ -140,8 +93,7 @@ class Run:
         if not self.stages.is_done("train", extent=num_epochs):
             with self._stage("train", inputs, extent=num_epochs) as progress:
                 train_supernet(self.space, self.data, self.folder, options=self.train_options, progress=progress)
-        supernet = Supernet(self.space)
-        supernet.load(self.folder / "supernet.safetensors")
+        supernet = load_supernet(self)
         self._say(describe_supernet(self.folder))
         return supernet
 
@@ -151,7 +103,7 @@ class Run:
         profile = self.profile()
         self._check_feasible(profile)
         supernet = self.train()
-        config, stage = self.config, f"search{self._suffix}"
+        config, stage = self.config, f"search{self.suffix}"
         inputs = self._search_inputs(profile)
         self.stages.check(stage, inputs)
         if not self.stages.is_done(stage, extent=config.num_evaluations):
@@ -171,7 +123,7 @@ class Run:
                 raise UserError(f"'{self.folder}' has no finished {stage} yet; start `nas search` and wait for it")
         profile = self.profile()
         inputs = self._search_inputs(profile)
-        self.stages.check(f"search{self._suffix}", inputs)
+        self.stages.check(f"search{self.suffix}", inputs)
         with rich_progress("search", console=self._console) as progress:
             found = search(self, self.train(), profile, inputs, progress)
         self._say(f"join: the study has {len(found)} candidates")
@@ -188,7 +140,7 @@ class Run:
             with self._stage(stage, inputs) as progress:
                 self.exported_path.unlink(missing_ok=True)
                 models = front_models(self, frame, profile)
-                measure_front(models, runtime, profile, self._beside("verified.json"), progress=progress)
+                measure_front(models, runtime, profile, self.beside("verified.json"), progress=progress)
         return self._results()
 
     def export_front(self) -> None:
@@ -206,7 +158,7 @@ class Run:
         models = front_models(self, frame, profile)
         models.data = data
         with self._stage(stage, inputs | ELSEWHERE):
-            record_front(models, results, target, self._beside("verified.json"))
+            record_front(models, results, target, self.beside("verified.json"))
             self.exported_path.unlink(missing_ok=True)
         return self._results()
 
@@ -215,7 +167,7 @@ class Run:
         frame = self.search()
         profile = HardwareProfile.load(self.folder / "profile.json")
         inputs = self._search_inputs(profile) | {"rows": hash_rows(frame), "models": str(self.config.max_models)}
-        return frame, profile, f"verify{self._suffix}", inputs
+        return frame, profile, f"verify{self.suffix}", inputs
 
     def _is_verified(self, stage: str, inputs: dict[str, str]) -> bool:
         return self._is_made(stage, inputs) or self._is_made(stage, inputs | ELSEWHERE)
@@ -226,9 +178,9 @@ class Run:
 
     def _export(self, frame: pd.DataFrame, profile: HardwareProfile, inputs: dict[str, str], reason: str) -> None:
         """Export the front for the profile's target to measure; what was measured on other rows is set aside."""
-        stage = f"verify{self._suffix}"
+        stage = f"verify{self.suffix}"
         if not self._is_made(stage, inputs):
-            if self._beside("verified.json").exists():
+            if self.beside("verified.json").exists():
                 self.redo("verify")
             with self._stage(stage, inputs) as progress:
                 models = front_models(self, frame, profile)
@@ -238,9 +190,6 @@ class Run:
     def _is_made(self, stage: str, inputs: dict[str, str]) -> bool:
         return self.stages.equal(stage, inputs) and self.stages.is_done(stage)
 
-    def _beside(self, name: str) -> Path:
-        return beside(self.folder, self.study_path.name, name)
-
     def finetune(self, models: Sequence[str], options: FinetuneOptions) -> pd.DataFrame:
         """Results with what was measured after finetuning `models`, which are what `nas.results.select` takes.
 
@@ -248,7 +197,7 @@ class Run:
         """
         if is_launched():
             raise UserError("finetuning runs in one process; run it without `accelerate launch`")
-        study, stage = self.study_path.name, f"finetune{self._suffix}"
+        study, stage = self.study_path.name, f"finetune{self.suffix}"
         frame = load_results(self.folder, study=study)
         if load_verified(self.folder, study=study) is None:
             note = unverified_note(self.folder, study=study)
@@ -370,7 +319,7 @@ class Run:
             yield no_progress
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        suffix = self._suffix if stage.partition("-")[0] in STAGES_OF_A_STUDY else ""
+        suffix = self.suffix if stage.partition("-")[0] in STAGES_OF_A_STUDY else ""
         self.config.save(self.folder / f"config{suffix}.yaml")
         self.stages.start(stage, inputs, extent=extent)
         start_s = time.monotonic()

@@ -1,7 +1,6 @@
-"""Stages of a run, called with what its options say."""
+"""Stages of a run, and what they work on, called with what its options say."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -9,18 +8,17 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import run_search
 from nas.finetuning.front import finetune_front
 from nas.finetuning.options import FinetuneOptions
+from nas.front_models import FrontModels
 from nas.progress import Progress
 from nas.results import study_location
+from nas.run_folder import RunFolder
 from nas.run_inputs import find_executor
 from nas.supernet import Supernet
 from nas.target import target_runtime
 
-if TYPE_CHECKING:
-    from nas.run import Run
-
 
 def search(
-    run: "Run", supernet: Supernet, profile: HardwareProfile, inputs: dict[str, str], progress: Progress
+    run: RunFolder, supernet: Supernet, profile: HardwareProfile, inputs: dict[str, str], progress: Progress
 ) -> pd.DataFrame:
     config = run.config
     study, name = study_location(run.folder, run.study_path.name, config.study)
@@ -48,12 +46,10 @@ def search(
 
 
 def finetune(
-    run: "Run", profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
+    run: RunFolder, profile: HardwareProfile, chosen: Sequence[int], options: FinetuneOptions, progress: Progress
 ) -> None:
-    supernet = Supernet(run.space)
-    supernet.load(run.folder / "supernet.safetensors")
     finetune_front(
-        supernet,
+        load_supernet(run),
         run.data,
         target_runtime(profile),
         profile,
@@ -65,3 +61,26 @@ def finetune(
         calibration=run.config.calibration,
         progress=progress,
     )
+
+
+def front_models(run: RunFolder, frame: pd.DataFrame, profile: HardwareProfile) -> FrontModels:
+    """What of a study's rows is exported, and judged by what was measured on the files."""
+    return FrontModels(
+        load_supernet(run),
+        run.data,
+        profile,
+        frame,
+        run.models_path,
+        objectives=run.config.objectives,
+        constraints=run.config.constraints,
+        architecture=run.fixed,
+        calibration=run.config.calibration,
+        max_models=run.config.max_models,
+    )
+
+
+def load_supernet(run: RunFolder) -> Supernet:
+    """The trained supernet."""
+    supernet = Supernet(run.space)
+    supernet.load(run.folder / "supernet.safetensors")
+    return supernet

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,10 @@ from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
 from nas.fidelity.ranking import TITLES
 from nas.results import compare_policies, front, objectives_of
+from nas.run_folder import RunFolder
 from nas.verify import SLOWER
 from search_spaces import SPACES, Architecture, SearchSpace, get_space
 from search_spaces.cost import network_cost
-
-if TYPE_CHECKING:
-    from nas.run import Run
 
 _FORMATS = {
     "error_pct": (1.0, "{:.2f}", "error %"),
@@ -181,7 +179,7 @@ def profiles_table(profiles: Sequence[HardwareProfile]) -> Table:
     return table
 
 
-def print_results(run: "Run", frame: pd.DataFrame, console: Console) -> None:
+def print_results(run: RunFolder, frame: pd.DataFrame, console: Console) -> None:
     """The last things a run prints: the front and where everything is."""
     console.print(results_table(frame))
     policies = compare_policies(run.folder, study=run.study_path.name)

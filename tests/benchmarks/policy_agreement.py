@@ -24,7 +24,7 @@ from nas.evaluation import predict_classes
 from nas.onnx_model import export_network
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
-from nas.run import load_inputs
+from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
 from nas.supernet import Supernet
 from nas.verify import run_classes
