@@ -29,7 +29,7 @@ MAX_ROUNDS = 10_000
 
 
 class Progress(Protocol):
-    """What `measure_interleaved` tells about its way; seconds of the budget here."""
+    """What `InterleavedTiming` tells about its way; seconds of the budget here."""
 
     def __call__(self, done: float, total: float, message: str = "") -> None: ...
 
@@ -87,35 +87,58 @@ def measure_interleaved(
     progress: Progress | None = None,
     clock: Clock = time.perf_counter,
 ) -> list[LatencyStats]:
-    """Time all `samplers` in rounds, so that a quiet minute of the machine falls on all of them alike.
+    """What `InterleavedTiming` finds at one moment, of `budget_s` seconds."""
+    timing = InterleavedTiming(samplers, num_warmup=num_warmup, clock=clock)
+    timing.take(budget_s, min_rounds=min_rounds, progress=progress)
+    return timing.stats()
+
+
+class InterleavedTiming:
+    """Times all `samplers` in rounds, so that a quiet minute of the machine falls on all of them alike.
 
     Every round takes one sample of each, as long as `choose_loops` says; every second round goes in reverse order.
-    Rounds go on while the next one still fits into `budget_s` seconds, warm-up included; there are at least
-    `min_rounds` of them, whatever they take. Returns what `summarise` makes of them, in order.
+    Rounds of several moments count together: a machine may be busy throughout one of them.
 
     Raises:
-        ValueError: `num_warmup` or `min_rounds` is below one.
+        ValueError: `num_warmup` is below one.
     """
-    if num_warmup < 1 or min_rounds < 1:
-        raise ValueError(f"num_warmup={num_warmup} and min_rounds={min_rounds} must be at least 1")
-    if not samplers:
-        return []
-    report = progress or (lambda done, total, message="": None)
-    start_s = clock()
-    loops = []
-    for index, sample in enumerate(samplers):
-        loops.append(choose_loops(sample, num_warmup))
-        report(0.0, budget_s, f"warm-up {index + 1}/{len(samplers)}")
-    rounds: list[Round] = []
-    rounds_start_s = clock()
-    budget_left_s = budget_s - (rounds_start_s - start_s)
-    for taken in take_rounds(samplers, loops, budget_s=budget_left_s, min_rounds=min_rounds, clock=clock):
-        rounds.append(taken)
-        round_s = (clock() - rounds_start_s) / len(rounds)
-        total_s = max(budget_s, rounds_start_s - start_s + round_s * max(min_rounds, len(rounds)))
-        report(rounds_start_s - start_s + round_s * len(rounds), total_s, f"round {len(rounds)}")
-    report(budget_s, budget_s, f"{len(rounds)} rounds")
-    return summarise(rounds, loops)
+
+    def __init__(self, samplers: Sequence[Sampler], *, num_warmup: int = 3, clock: Clock = time.perf_counter) -> None:
+        if num_warmup < 1:
+            raise ValueError(f"num_warmup={num_warmup} must be at least 1")
+        self._samplers, self._num_warmup, self._clock = samplers, num_warmup, clock
+        self._loops: list[int] = []
+        self._rounds: list[Round] = []
+
+    def take(self, budget_s: float, *, min_rounds: int = 5, progress: Progress | None = None) -> None:
+        """Take rounds while the next one still fits into `budget_s` seconds, the first moment's warm-up included.
+
+        There are at least `min_rounds`, whatever they take. Raises `ValueError` where that is below one.
+        """
+        if min_rounds < 1:
+            raise ValueError(f"min_rounds={min_rounds} must be at least 1")
+        if not self._samplers:
+            return
+        report, clock = progress or (lambda done, total, message="": None), self._clock
+        start_s = clock()
+        for index, sample in enumerate(self._samplers[len(self._loops) :]):
+            self._loops.append(choose_loops(sample, self._num_warmup))
+            report(0.0, budget_s, f"warm-up {index + 1}/{len(self._samplers)}")
+        rounds_start_s = clock()
+        warmup_s, taken = rounds_start_s - start_s, 0
+        rounds = take_rounds(
+            self._samplers, self._loops, budget_s=budget_s - warmup_s, min_rounds=min_rounds, clock=clock
+        )
+        for taken, seconds in enumerate(rounds, start=1):
+            self._rounds.append(seconds)
+            round_s = (clock() - rounds_start_s) / taken
+            total_s = max(budget_s, warmup_s + round_s * max(min_rounds, taken))
+            report(warmup_s + round_s * taken, total_s, f"round {taken}")
+        report(budget_s, budget_s, f"{taken} rounds")
+
+    def stats(self) -> list[LatencyStats]:
+        """What `summarise` makes of all rounds, in order of the samplers."""
+        return summarise(self._rounds, self._loops) if self._rounds else []
 
 
 def choose_loops(sample: Sampler, num_warmup: int = 3) -> int:

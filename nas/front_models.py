@@ -75,6 +75,10 @@ class FrontModels:
         """The model file of a candidate."""
         return self.folder / str(index) / "model.onnx"
 
+    def predicted_ms(self, index: int) -> float:
+        """The searched latency of a candidate that isn't measured yet."""
+        return float(self._current.loc[self._current["index"] == index, "latency_ms"].iloc[0])
+
     def export(self, index: int) -> dict[str, Any]:
         """Write a candidate's files; returns its index and whose policy it is."""
         row = self._current[self._current["index"] == index].iloc[0]

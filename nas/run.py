@@ -50,7 +50,7 @@ from nas.search.searchers import get_searcher
 from nas.sensitivity_tables import add_sensitivity, front_member, has_sensitivity, load_sensitivity
 from nas.stages import Stages, hash_file, hash_rows, hash_text
 from nas.supernet import Supernet
-from nas.tables import describe_profile, describe_supernet
+from nas.tables import describe_profile, describe_supernet, describe_verified
 from nas.target import OtherTargetError, target_runtime
 from nas.training import train_supernet
 from nas.training.options import WITHOUT_INFLUENCE
@@ -269,7 +269,10 @@ class Run:
         """Write the table and the report."""
         write_pareto_csv(self.folder, study=self.study_path.name)
         write_report(self.folder, study=self.study_path.name)
-        return load_results(self.folder, study=self.study_path.name)
+        frame = load_results(self.folder, study=self.study_path.name)
+        if text := describe_verified(frame):
+            self._say(text)
+        return frame
 
     def fidelity(self, options: FidelityOptions) -> dict[str, Any]:
         """How well inherited accuracies rank sub-networks; `nas.fidelity.measure` says what is written and returned."""

@@ -17,6 +17,7 @@ from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
 from nas.fidelity.ranking import TITLES
 from nas.results import compare_policies, front, objectives_of
+from nas.verify import SLOWER
 from search_spaces import SPACES, Architecture, SearchSpace, get_space
 from search_spaces.cost import network_cost
 
@@ -260,6 +261,24 @@ def describe_profile(profile: HardwareProfile) -> str:
             "runs on the device, or give a larger --budget"
         )
     return "\n".join(lines)
+
+
+def describe_verified(frame: pd.DataFrame) -> str:
+    """How far the files that were measured are from what was predicted, and a warning where all are slower."""
+    rows = frame[frame["measured_latency_ms"].notna()]
+    if rows.empty:
+        return ""
+    ratios = rows["measured_latency_ms"] / rows["latency_ms"]
+    line = (
+        f"verify: {len(rows)} models measured, latency {ratios.median():.2f} times the predicted "
+        f"({ratios.min():.2f} to {ratios.max():.2f}), at least {rows['agreement_pct'].min():.2f}% of classes as in torch"
+    )
+    if ratios.min() <= SLOWER:
+        return line
+    return (
+        f"{line}\n  warning: all are slower than predicted; the machine is busier than when it was profiled, or the "
+        "profile is of another one: stop what else runs and add --redo to `nas verify`, or profile it anew"
+    )
 
 
 def describe_supernet(folder: Path) -> str:

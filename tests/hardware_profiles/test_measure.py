@@ -113,6 +113,20 @@ def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s
     assert stats[0].num_runs == stats[1].num_runs >= min_rounds
 
 
+def test_rounds_of_several_moments_count_together() -> None:
+    clock, log = FakeClock(), []
+    runs = [FakeRun(clock, 2, name="a", log=log), FakeRun(clock, 4, name="b", log=log)]
+    interleaved = timing.InterleavedTiming([timed(run, clock) for run in runs], num_warmup=1, clock=clock)
+    clock.slowdown = 1.5  # busy throughout
+    interleaved.take(0, min_rounds=1)
+    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([3, 6])
+    clock.slowdown = 1.0
+    interleaved.take(0, min_rounds=2)
+    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([2, 4])
+    assert [stat.num_runs for stat in interleaved.stats()] == [3, 3]
+    assert "".join(log) == "aabb" + "aabb" + "aabb" + "bbaa"  # warmed up once
+
+
 def test_most_of_the_time_may_be_slow() -> None:
     """As on a virtual machine whose neighbours share its processor: spells of 20 ms, four of five are slow."""
     clock, rng = FakeClock(), np.random.default_rng(0)

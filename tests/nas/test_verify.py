@@ -1,14 +1,16 @@
 """The front is judged by what was measured, never by what was predicted."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from hardware_profiles.measure import LatencyStats
+from hardware_profiles.measure import LatencyStats, Sampler
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
@@ -17,7 +19,8 @@ from nas.errors import UserError
 from nas.export import FILES
 from nas.front_models import MEASURED, FrontModels
 from nas.supernet import Supernet
-from nas.verify import FileResult, export_unmeasured, record_front, run_classes, verify_front
+from nas.tables import describe_verified
+from nas.verify import MORE_MOMENTS, FileResult, export_unmeasured, record_front, run_classes, verify_front
 from tests.tiny_space import tiny
 
 
@@ -66,6 +69,61 @@ def test_measured_values_decide_who_is_on_the_front(
     assert all(row["measured_error_pct"] == pytest.approx(told[row["index"]], abs=5) for row in rows)
     assert written["device"]["processor"] == tiny_profile.device.processor
     assert written["runtime"].startswith("onnxruntime ")
+
+
+class BusyTiming:
+    """In place of `InterleavedTiming`: every model takes 1 ms once `num_busy` moments are over, and 1.5 before."""
+
+    num_busy = 0
+    made: list["BusyTiming"]
+
+    def __init__(self, samplers: Sequence[Sampler]) -> None:
+        self.num_models, self.num_taken = len(samplers), 0
+        self.made.append(self)
+
+    def take(self, budget_s: float) -> None:
+        self.num_taken += 1
+
+    def stats(self) -> list[LatencyStats]:
+        latency_ms = 1.5 if self.num_taken <= self.num_busy else 1.0
+        return [LatencyStats(latency_ms=latency_ms, spread_pct=0.0, num_runs=1)] * self.num_models
+
+
+@pytest.mark.parametrize(("num_busy", "num_moments"), [(0, 2), (1, 2), (3, 4), (100, 2 + MORE_MOMENTS)])
+def test_what_is_slower_than_predicted_is_timed_at_more_moments(
+    supernet: Supernet,
+    tiny_data: ImageData,
+    tiny_profile: HardwareProfile,
+    frame: pd.DataFrame,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    num_busy: int,
+    num_moments: int,
+) -> None:
+    monkeypatch.setattr("nas.verify.InterleavedTiming", BusyTiming)
+    monkeypatch.setattr("nas.verify.TIMING_S_PER_MODEL", 0.0)
+    monkeypatch.setattr(BusyTiming, "num_busy", num_busy)
+    monkeypatch.setattr(BusyTiming, "made", [], raising=False)
+    promised = frame.assign(latency_ms=1.0)
+    rows = verify_front(supernet, tiny_data, get_runtime("onnxruntime"), tiny_profile, promised, tmp_path, max_models=2)
+    assert BusyTiming.made[0].num_taken == num_moments
+    assert set(rows["measured_latency_ms"]) == {1.5 if num_busy == 100 else 1.0}
+
+
+def test_a_front_that_is_slower_throughout_is_called_so() -> None:
+    frame = pd.DataFrame(
+        {
+            "latency_ms": [1.0, 2.0, 4.0, 8.0],
+            "measured_latency_ms": [1.0, 2.1, 4.8, np.nan],
+            "agreement_pct": [100.0, 99.97, 100.0, np.nan],
+        }
+    )
+    line = describe_verified(frame)
+    assert "3 models measured, latency 1.05 times the predicted (1.00 to 1.20), at least 99.97% of classes" in line
+    assert "warning" not in line
+    slower = frame.assign(measured_latency_ms=1.5 * frame["latency_ms"])
+    assert "warning: all are slower than predicted" in describe_verified(slower)
+    assert describe_verified(frame.iloc[3:]) == ""
 
 
 def test_constraints_are_judged_by_measured_values(
