@@ -10,7 +10,6 @@ the profile; a figure is recorded beside FILE.csv as FILE.json, with what made i
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +45,6 @@ def measure_accuracy(
     profile: Path | None = None,
 ) -> None:
     """Write one row a held-out network to `output`, and figures of fp32, mixed and all networks beside it."""
-    if profile == output.with_suffix(".json"):
-        sys.exit(f"figures go to {profile} beside {output}; give another --profile")
     made_by = provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))  # before files of the checkout change
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     with rich_progress("profile") as progress:
