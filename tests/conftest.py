@@ -1,11 +1,18 @@
 """Shared by all tests: a cache folder of their own, and small data to learn."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from nas.data import ImageData
 from tests import tiny_data as tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts() -> None:
+    """Programs that tests start can be interrupted, also where a shell in the background had the tests ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
