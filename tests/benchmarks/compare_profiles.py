@@ -1,6 +1,9 @@
 """How far two profiles of one device are apart: median over rows of the difference in percent.
 
 python -m tests.benchmarks.compare_profiles FIRST.json SECOND.json --output FILE.json
+
+Whole networks that both profiles measured are the reference: `rows_without_drift` are rows of which the shift of these
+networks was taken out, so that a host that is faster or slower as a whole at one of the times doesn't count.
 """
 
 import json
@@ -22,11 +25,13 @@ def compare(first: Path, second: Path, *, output: Path | None = None) -> None:
     rows = np.array([(a.latency_ms, b.latency_ms) for a, b in pairs if a.measured and b.measured])
     again = {network.blocks: network.latency_ms for network in after.networks}
     networks = np.array([(n.latency_ms, again[n.blocks]) for n in before.networks if n.blocks in again])
+    drift = float(np.median(networks[:, 1] / networks[:, 0])) if len(networks) else 1.0
     hours = (datetime.fromisoformat(after.date) - datetime.fromisoformat(before.date)).total_seconds() / 3600
     about = {
         "command": module_command(),
         "hours_between": round(hours, 2),
         "rows": difference(rows),
+        "rows_without_drift": difference(rows / [1.0, drift]),
         "networks": difference(networks),
         "runtime": f"{after.runtime} {after.runtime_version}, threads {after.num_threads}",
         "space": after.space,

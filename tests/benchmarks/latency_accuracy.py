@@ -5,7 +5,7 @@
 
 Profiles this machine, predicts the held-out networks, and measures these once more in sessions of their own:
 how far two measurements of one network are apart is the noise that no prediction can be better than. `--profile` keeps
-the profile; a figure is recorded beside FILE.csv as FILE.json, with what made it.
+the profile; figures are recorded beside FILE.csv as FILE.json, with what made them, so the profile needs another name.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from rich.console import Console
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.config import parse_seconds
+from nas.errors import UserError
 from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_profile
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
@@ -45,6 +46,9 @@ def measure_accuracy(
     profile: Path | None = None,
 ) -> None:
     """Write one row a held-out network to `output`, and figures of fp32, mixed and all networks beside it."""
+    about_path = output.with_suffix(".json")
+    if profile is not None and profile.resolve() == about_path.resolve():
+        raise UserError(f"--profile {profile} is where the figures go; give the profile another name than --output")
     made_by = provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))  # before files of the checkout change
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     with rich_progress("profile") as progress:
@@ -77,7 +81,7 @@ def measure_accuracy(
         "networks_fitted": sum(row.role == "fit" for row in measured.networks),
         "runtime": f"{measured.runtime} {measured.runtime_version}",
     } | made_by
-    output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    about_path.write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(pd.DataFrame(figures).T.round(3).to_string())
 
 
