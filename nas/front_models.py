@@ -14,6 +14,7 @@ from nas.data import ImageData, Split
 from nas.evaluation import predict_classes
 from nas.export import export_model
 from nas.search import Constraint, parse_constraint
+from nas.search.objectives import as_costs
 from nas.search.pareto import on_front
 from nas.supernet import Supernet
 from search_spaces import Architecture
@@ -32,7 +33,7 @@ class FrontModels:
         frame: the study's rows, as `run_search` returns them.
         folder: where model files are, each in a folder named by its index.
         calibration: as the search was given it.
-        max_models: how many candidates are chosen at most; they are spread over the front.
+        max_models: how many candidates are chosen at most: the best in each objective, then some spread over the front.
     """
 
     def __init__(
@@ -60,15 +61,21 @@ class FrontModels:
         self._policies = uniform_rows(self._current, self._candidates)
 
     def waiting(self) -> list[int]:
-        """Indices still to measure: uniform policies, then members of the front as far as there is room."""
+        """Indices still to measure: uniform policies, then members of the front as far as there is room.
+
+        Where there is too little, those come first that are the best in an objective, and then some evenly spread.
+        """
         room = self.max_models - len(self.measured)
         must = [index for index in self._policies if index not in self.measured]
         front = self._current[on_front(self._current, self._objectives, self._limits)].sort_values("latency_ms")
         waiting = [int(i) for i in front["index"] if int(i) not in self.measured and int(i) not in must]
         room -= len(must)
         if len(waiting) > room:
-            chosen = np.unique(np.linspace(0, len(waiting) - 1, max(room, 0)).round().astype(int))
-            waiting = [waiting[i] for i in chosen]
+            lowest = as_costs(front, self._objectives).argmin(axis=0)
+            best = [index for index in dict.fromkeys(front["index"].iloc[lowest].astype(int)) if index in waiting]
+            others = [index for index in waiting if index not in best]
+            spread = np.linspace(0, len(others) - 1, max(room - len(best), 0)).round().astype(int)
+            waiting = [*best[: max(room, 0)], *(others[place] for place in spread)]
         return must + waiting
 
     def path(self, index: int) -> Path:

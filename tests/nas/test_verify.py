@@ -154,6 +154,28 @@ def test_members_that_fall_out_are_replaced(
     assert len(verified) > 1
 
 
+@pytest.mark.parametrize("room", [1, 2, 3, 5])
+def test_the_best_of_each_objective_is_exported_first(
+    supernet: Supernet,
+    tiny_data: ImageData,
+    tiny_profile: HardwareProfile,
+    frame: pd.DataFrame,
+    tmp_path: Path,
+    room: int,
+) -> None:
+    front = frame.copy()
+    number = np.arange(len(front))
+    front["latency_ms"] = 1.0 + number
+    front["size_bytes"] = 1000.0 - number
+    front["size_bytes"] -= np.where(number == 5, 500, 0)
+    front["error_pct"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
+    models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, max_models=room)
+    waiting = models.waiting()
+    expected = front["index"].iloc[[3, 0, 5]].tolist()
+    assert waiting[:3] == expected[:room]
+    assert len(set(waiting)) == room
+
+
 def test_failed_rows_are_never_exported(
     supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
