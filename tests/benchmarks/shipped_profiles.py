@@ -3,7 +3,7 @@
     python -m tests.benchmarks.shipped_profiles --prefix x86-avx512vnni [--only openvino-hybrid-tiny ...]
 
 Each is `tests.benchmarks.latency_accuracy` with the options in `TARGETS`; profiles go to `hardware_profiles/devices`,
-tables to `results/devices`. All of them take about an hour and a half.
+tables to `results/devices`. All of them take more than an hour and a half.
 """
 
 from pathlib import Path
@@ -26,6 +26,7 @@ SPACES: dict[str, dict[str, Any]] = {
 """Of the networks of hybrid-mobile some have no time, so there are more than the forty that are wanted."""
 SLOWER: dict[tuple[str, str], dict[str, Any]] = {
     ("onnxruntime-2-threads", "hybrid-tiny"): {"budget": "8m"},
+    ("onnxruntime-2-threads", "hybrid-mobile"): {"budget": "16m"},
     ("openvino", "hybrid-tiny"): {"budget": "6m"},
     ("openvino", "hybrid-mobile"): {"budget": "7m", "num_fit": 128},
     ("browser", "hybrid-tiny"): {"budget": "6m"},
