@@ -20,7 +20,6 @@ from rich.console import Console
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.config import parse_seconds
-from nas.errors import UserError
 from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_profile
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
@@ -48,7 +47,7 @@ def measure_accuracy(
     """Write one row a held-out network to `output`, and figures of fp32, mixed and all networks beside it."""
     about_path = output.with_suffix(".json")
     if profile is not None and profile.resolve() == about_path.resolve():
-        raise UserError(f"--profile {profile} is where the figures go; give the profile another name than --output")
+        raise SystemExit(f"--profile {profile} is where the figures go; give the profile another name than --output")
     made_by = provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))  # before files of the checkout change
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     with rich_progress("profile") as progress:
