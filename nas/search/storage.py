@@ -5,13 +5,19 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import distribution_to_json
 from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
+from optuna.storages._rdb import models
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.trial import FrozenTrial
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from nas.errors import UserError
 
@@ -21,6 +27,33 @@ JOURNAL = ".journal"
 _LOCKED_S = 60.0
 """How long a writer waits for another one's transaction on an SQLite file."""
 _NUM_TRIES = 6
+
+
+class _Database(RDBStorage):
+    """Optuna's database, but all genes of a candidate are inserted at once, not each with two queries before."""
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> models.TrialModel:
+        """The trial and all that belongs to it, in the caller's transaction. What the queries are for, genes of other
+        choices than earlier candidates have, `Study.open` refuses.
+        """
+        if template_trial is None or not template_trial.params:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        without_genes = copy(template_trial)
+        without_genes.params = {}
+        trial = super()._get_prepared_new_trial(study_id, without_genes, session)
+        genes = [
+            {
+                "trial_id": trial.trial_id,
+                "param_name": name,
+                "param_value": distribution.to_internal_repr(template_trial.params[name]),
+                "distribution_json": distribution_to_json(distribution),
+            }
+            for name, distribution in template_trial.distributions.items()
+        ]
+        session.execute(insert(models.TrialParamModel), genes)
+        return trial
 
 
 def is_url(path: str | Path) -> bool:
@@ -45,7 +78,7 @@ def _database(url: str) -> BaseStorage:
     options: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_S}} if url.startswith("sqlite") else {}
     for attempt in range(_NUM_TRIES):
         try:
-            return get_storage(RDBStorage(url, engine_kwargs=options))
+            return get_storage(_Database(url, engine_kwargs=options))
         except (OperationalError, IntegrityError, ProgrammingError):
             if attempt == _NUM_TRIES - 1:
                 raise

@@ -1,9 +1,11 @@
 import optuna
 import pytest
+from sqlalchemy import Engine, event
 
 from nas.errors import UserError
 from nas.search import Constraint, Objective, Study
 from nas.search.study import Row
+from search_spaces.space import Choice
 from tests.nas.search.problems import CHOICES, OBJECTIVES
 
 GENOTYPE = {c.name: c.values[-1] for c in CHOICES}
@@ -31,6 +33,23 @@ def test_rows_come_back_as_they_were_written(tmp_path):
         assert again.settings["seed"] == 0
     types = [type(value) for value in Study.load(path).rows()[0].genotype.values()]
     assert types == [type(value) for value in GENOTYPE.values()]
+
+
+def test_genes_are_inserted_with_one_statement(tmp_path):
+    choices = [Choice(name=f"gene.{index}", values=(0, 1)) for index in range(80)]
+    study = Study.open(tmp_path / "study.db", choices, OBJECTIVES, SETTINGS)
+    statements = []
+
+    def listen(connection, cursor, statement, *rest):
+        statements.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        study.reserve(_row(genotype={c.name: 1 for c in choices}, values={}), owner={}, heartbeat="")
+    finally:
+        event.remove(Engine, "before_cursor_execute", listen)
+    assert sum("trial_params" in statement for statement in statements) == 1
+    assert study.running()[0].genotype == {c.name: 1 for c in choices}
 
 
 def test_frame_has_genes_objectives_extras_and_predictions(tmp_path):
