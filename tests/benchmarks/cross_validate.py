@@ -30,10 +30,10 @@ def cross_validate(
     output: Path = Path("results/devices/cross-validated.csv"),
 ) -> None:
     """Write errors and ranks, a row a profile, to `output`."""
+    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn"))}
     frame = pd.DataFrame([row_of(HardwareProfile.load(path), num_folds) for path in profiles])
     output.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(output, index=False)
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn"))}
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(frame.round(3).to_string())
 
