@@ -20,7 +20,7 @@ from nas.search.executors import Clock, Evaluate, Executor, ExecutorOf, LocalExe
 from nas.search.feasibility import check_feasible
 from nas.search.objectives import Constraint, Focus, Objective
 from nas.search.pareto import on_front
-from nas.search.problem import CheapColumns, SearchProblem
+from nas.search.problem import CheapColumns, Describe, SearchProblem
 from nas.search.reservations import Reservations
 from nas.search.searchers import Searcher, Suggestion, check_focus, describe_searcher, get_searcher
 from nas.search.stopping import HypervolumeMeasure, StopRule
@@ -44,6 +44,7 @@ def optimize(
     constraints: Sequence[Constraint] = (),
     focus: Sequence[Focus] = (),
     cheap: CheapColumns | None = None,
+    describe: Describe | None = None,
     study: str | Path | None = None,
     study_name: str = STUDY_NAME,
     batch_size: int = 10,
@@ -72,12 +73,16 @@ def optimize(
         constraints: bounds that members of the front must keep.
         focus: ranges of objectives, at most one each, in which to look once there is something to learn from.
         cheap: computes the objectives declared cheap, and perhaps more columns, for many genotypes at once.
+        describe: says what the networks of many genotypes are made of, such as the paths of a graph: arrays with a row
+            a genotype and a column a feature, one array a kind of feature. For each objective the default searcher
+            learns from genes, from these, or from both, whichever predicts left-out rows best; others ignore it.
         study: file or storage URL to keep the rows in and continue from, see `open_storage`; None keeps them in memory.
         study_name: tells studies of one storage apart.
         batch_size: candidates measured between two looks at what was learned; no more are evaluated at once.
         time_limit_s, patience: when to stop before `num_evaluations`, see `StopRule`.
         executor: makes of `evaluate` what evaluates candidates, perhaps many at once; it does not change the rows.
-        settings: JSON data that decide what `evaluate` and `cheap` give; a study made with others is refused.
+        settings: JSON data that decide what `evaluate`, `cheap` and `describe` give; a study made with others is
+            refused.
         progress: told the number of rows, the size of the front and its hypervolume (`HypervolumeMeasure`) after each.
         clock: seconds, for the time limit.
 
@@ -99,6 +104,7 @@ def optimize(
         focus=tuple(focus),
         canonical=canonical,
         cheap=cheap,
+        describe=describe,
         initial=tuple(initial),
     )
     all_settings = {

@@ -14,6 +14,8 @@ from search_spaces.space import Choice, GeneValue, Genotype
 
 CheapColumns = Callable[[list[Genotype]], Mapping[str, np.ndarray]]
 """From N genotypes to columns of N numbers."""
+Describe = Callable[[list[Genotype]], Sequence[np.ndarray]]
+"""From N genotypes to arrays of N rows; the columns of one array are features of one kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class SearchProblem:
     """Maps genotypes of equal networks to one genotype."""
     cheap: CheapColumns | None = None
     """Computes every objective that is not expensive, and perhaps more columns."""
+    describe: Describe | None = None
+    """Says what networks are made of, for predictors, where their genes say it badly."""
     initial: tuple[Genotype, ...] = ()
     """Genotypes to measure first, such as the smallest and largest network."""
 
@@ -113,6 +117,19 @@ class SearchProblem:
         if len(vectors) == 0:
             return {name: np.zeros(0) for name in self.cheap_names}
         return {name: np.asarray(v, float) for name, v in self.cheap(self.decode(vectors)).items()}
+
+    def compute_description(self, vectors: np.ndarray) -> list[np.ndarray]:
+        """The arrays of `describe` for N `vectors`, of N x 1 or more finite numbers; none for N = 0."""
+        if self.describe is None or len(vectors) == 0:
+            return []
+        parts = [np.asarray(part, float) for part in self.describe(self.decode(vectors))]
+        for part in parts:
+            if part.ndim != 2 or len(part) != len(vectors) or part.shape[1] == 0 or not np.isfinite(part).all():
+                raise UserError(
+                    f"`describe` gave an array of shape {part.shape} for {len(vectors)} genotypes; give one with a row "
+                    "a genotype and finite numbers in one column or more"
+                )
+        return parts
 
     def enumerate(self) -> np.ndarray:
         """All distinct canonical vectors. Only sensible where `num_raw` is small."""

@@ -18,7 +18,6 @@ from pymoo.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from nas.search import Objective, optimize
-from nas.search.searchers import SEARCHERS
 from search_spaces.space import Choice, Genotype
 
 Measure = Callable[[Genotype], Mapping[str, float]]
@@ -109,7 +108,7 @@ def run(
 
 def of_package(name: str) -> bool:
     """Whether results depend on this package's code."""
-    return name in SEARCHERS or ":" in name
+    return name not in OTHERS
 
 
 def _costs(values: Mapping[str, float], objectives: Sequence[Objective]) -> list[float]:

@@ -5,7 +5,8 @@
 FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc_cifar100`, `lat_ms__<device>`. Both
 objectives are scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus
 that of the measured ones; recall the share of the exact front that was measured. A cell without a latency fails when it
-is measured.
+is measured. `predictor-guided-described` is the default searcher that is told, beside the genes, what the cells are
+made of (`tests.benchmarks.nb201_cells`).
 """
 
 import time
@@ -18,10 +19,12 @@ import numpy as np
 import pandas as pd
 from cyclopts import App, Parameter
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
-from nas.search import Objective
+from nas.search import Objective, optimize
 from nas.search.pareto import hypervolume, is_nondominated
 from search_spaces.space import Choice, Genotype
+from tests.benchmarks.nb201_cells import describe
 from tests.benchmarks.search_methods import DEFAULT_METHODS, run
 from tests.benchmarks.search_table import fill, summarise
 
@@ -31,6 +34,7 @@ CHOICES = tuple(Choice(name=gene, values=OPERATIONS) for gene in GENES)
 DEVICES = ("gold_6226", "raspi4", "pixel3", "latbench_i7_7820x", "titan_rtx_256")
 BUDGETS = (25, 50, 100, 200)
 OBJECTIVES = (Objective("accuracy_pct", unit="%", maximize=True), Objective("latency_ms", unit="ms"))
+DESCRIBED = "predictor-guided-described"
 REFERENCE = np.full(2, 1.1)
 Many = Parameter(consume_multiple=True)
 
@@ -44,7 +48,7 @@ def nb201(
     devices: Annotated[tuple[str, ...], Many] = DEVICES,
     seeds: int = 5,
     first_seed: int = 0,
-    searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
+    searcher: Annotated[tuple[str, ...], Many] = (*DEFAULT_METHODS, DESCRIBED),
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
     """Search for each device with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
@@ -95,7 +99,18 @@ def measure(key: Mapping[str, Any], data: Path) -> dict[str, float]:
     """The figures of one search."""
     cells = Cells(data, key["device"])
     start_s = time.process_time()
-    run(key["method"], cells.measure, CHOICES, OBJECTIVES, max(BUDGETS), key["seed"])
+    if key["method"] == DESCRIBED:
+        with threadpool_limits(limits=1):
+            optimize(
+                cells.measure,
+                CHOICES,
+                objectives=OBJECTIVES,
+                num_evaluations=max(BUDGETS),
+                seed=key["seed"],
+                describe=describe,
+            )
+    else:
+        run(key["method"], cells.measure, CHOICES, OBJECTIVES, max(BUDGETS), key["seed"])
     cpu_s = time.process_time() - start_s
     assert len(cells.measured) >= max(BUDGETS), f"{key} measured only {len(cells.measured)} candidates"
     regrets = {f"regret_{num}": cells.regret(num) for num in BUDGETS}

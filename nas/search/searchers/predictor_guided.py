@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,40 @@ class PredictorGuided:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """Features that a predictor may learn from."""
+
+    columns: slice
+    groups: tuple[int, ...]
+    tied: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Predictor:
+    """An `AccuracyPredictor` of some of the features."""
+
+    columns: slice
+    fitted: AccuracyPredictor
+
+    def predict(self, features: np.ndarray, return_std: bool = False) -> Any:
+        return self.fitted.predict(features[:, self.columns], return_std)
+
+
+def _best_view(
+    features: np.ndarray, costs: np.ndarray, *, views: Sequence[_View], families: Sequence[str]
+) -> _Predictor:
+    """Of one predictor a view the one with the lowest left-out error."""
+    fitted = [
+        _Predictor(
+            columns=view.columns,
+            fitted=AccuracyPredictor(families, view.groups, view.tied).fit(features[:, view.columns], costs),
+        )
+        for view in views
+    ]
+    return min(fitted, key=lambda predictor: min(predictor.fitted.errors_.values()))
+
+
 class _Model:
     """What the complete rows say: the measured, and a predictor for the cost of every expensive objective."""
 
@@ -95,11 +130,10 @@ class _Model:
         self._problem = problem
         self._features = GenotypeFeatures(problem.choices)
         self.measured = Measured.of(problem, rows)
-        cheap = problem.compute_cheap(self.measured.vectors)
-        features = self._features.transform(self.measured.vectors, cheap)
-        groups, tied = self._features.groups(len(cheap)), self._features.tied()
+        features, cheap = self._transform(self.measured.vectors)
+        views = self._views(len(cheap))
         self._predictors = {
-            o.name: AccuracyPredictor(families, groups, tied).fit(features, as_costs(self.measured.values, [o])[:, 0])
+            o.name: _best_view(features, as_costs(self.measured.values, [o])[:, 0], views=views, families=families)
             for o in problem.expensive
         }
         self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
@@ -109,15 +143,13 @@ class _Model:
 
     def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs (N x M) and violations of constraints and focus (N x K)."""
-        cheap = self._problem.compute_cheap(vectors)
-        features = self._features.transform(vectors, cheap)
+        features, cheap = self._transform(vectors)
         values = {**cheap, **{o.name: self._signed(o, features) for o in self._problem.expensive}}
         return as_costs(values, self._problem.objectives), violations(values, self._limits)
 
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs and their standard deviations (both N x M); zero for what is computed."""
-        cheap = self._problem.compute_cheap(vectors)
-        features = self._features.transform(vectors, cheap)
+        features, cheap = self._transform(vectors)
         costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
         for column, objective in enumerate(self._problem.objectives):
             if objective.expensive:
@@ -141,6 +173,22 @@ class _Model:
             )
             for row, genotype in enumerate(self._problem.decode(vectors))
         ]
+
+    def _transform(self, vectors: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Features of genes and cheap columns, then those of the description (N x F); and the cheap columns."""
+        cheap = self._problem.compute_cheap(vectors)
+        described = self._problem.compute_description(vectors)
+        return np.concatenate([self._features.transform(vectors, cheap), *described], axis=1), cheap
+
+    def _views(self, num_cheap: int) -> list[_View]:
+        """Genes with cheap columns; where networks are described also the description alone, and both."""
+        groups, tied = self._features.groups(num_cheap), self._features.tied()
+        genes = _View(columns=slice(sum(groups)), groups=groups, tied=tied)
+        described = tuple(part.shape[1] for part in self._problem.compute_description(self.measured.vectors[:1]))
+        if not described:
+            return [genes]
+        description = _View(columns=slice(sum(groups), None), groups=described)
+        return [genes, description, _View(columns=slice(None), groups=(*groups, *described), tied=tied)]
 
     def _signed(self, objective: Objective, features: np.ndarray) -> np.ndarray:
         return self._predictors[objective.name].predict(features) * (-1.0 if objective.maximize else 1.0)
