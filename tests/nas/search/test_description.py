@@ -1,5 +1,7 @@
 """Networks that are described to the predictors, beside their genes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,13 +49,21 @@ def test_a_description_counts_where_it_says_more_than_the_genes() -> None:
     assert _median_error(_search(describe=silent)) < genes_alone * 2
 
 
-@pytest.mark.parametrize("part", [np.ones(3), np.ones((1, 2)), np.zeros((50, 0)), np.full((50, 1), np.nan)])
-def test_a_description_of_another_shape_is_refused(part: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "part_of",
+    [
+        lambda n: np.ones(n),
+        lambda n: np.ones((n + 1, 2)),
+        lambda n: np.zeros((n, 0)),
+        lambda n: np.full((n, 1), np.nan),
+    ],
+)
+def test_a_description_of_another_shape_is_refused(part_of: Callable[[int], np.ndarray]) -> None:
     with pytest.raises(UserError, match="`describe` gave an array of shape"):
-        _search(describe=lambda genotypes: [part])
+        _search(describe=lambda genotypes: [part_of(len(genotypes))])
 
 
-def test_cells_that_are_one_network_have_one_description() -> None:
+def test_operations_that_lead_nowhere_are_not_in_the_description() -> None:
     edges = ("op_1_0", "op_2_0", "op_2_1", "op_3_0", "op_3_1", "op_3_2")
 
     def cell(*operations: str) -> Genotype:
