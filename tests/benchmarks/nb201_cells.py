@@ -1,7 +1,7 @@
 """What the cells of NAS-Bench-201 are made of: operations that lead from input to output, and the paths they form.
 
-An operation through which nothing flows is none at all, and a skip connection adds no layer to a path: cells that differ
-in operations that lead nowhere have the same description. Paths as features: White et al. 2021, "BANANAS".
+An operation through which nothing flows is none at all, and a skip connection adds no layer to a path. Cells that
+differ in operations that lead nowhere have the same description. Paths as features: White et al. 2021, "BANANAS".
 """
 
 from functools import cache
