@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ def provenance(packages: Iterable[str]) -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str | None:
-    """The commit of the checkout that the package runs from, marked when files differ from it; None when installed."""
+    """The commit of the checkout that the package runs from, marked when files differ from it; None when installed.
+
+    As it is when first asked for: a program that writes into the checkout asks before.
+    """
     root = Path(nas.__file__).parents[1]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None

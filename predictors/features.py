@@ -1,10 +1,30 @@
 """Genotypes as numbers a predictor can learn from."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.space import Choice
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a predictor may learn from, N x F, with the groups and tied sets of its columns (see `GaussianProcess`)."""
+
+    columns: np.ndarray
+    groups: tuple[int, ...]
+    tied: Sequence[Sequence[int]] = ()
+
+    @classmethod
+    def joined(cls, parts: Sequence["Features"]) -> "Features":
+        """One or more side by side."""
+        starts = np.cumsum([0, *(part.columns.shape[1] for part in parts)])
+        tied = [
+            [c + int(first) for c in a_set] for first, part in zip(starts, parts, strict=False) for a_set in part.tied
+        ]
+        columns = np.concatenate([part.columns for part in parts], axis=1)
+        return cls(columns, tuple(size for part in parts for size in part.groups), tied)
 
 
 class GenotypeFeatures:
@@ -37,11 +57,12 @@ class GenotypeFeatures:
         for group, members in zip(self._shared, self._members, strict=True):
             counts = np.stack([(vectors[:, members] == value).sum(axis=1) for value in range(len(group))], axis=1)
             columns.append(counts / np.sqrt(len(members)))
-        for values in (numeric or {}).values():
-            columns.append((np.sign(values) * np.log1p(np.abs(values)))[:, None])
-        if not columns:
-            return np.zeros((len(vectors), 0))
+        columns.append(numeric_columns(numeric or {}, len(vectors)))
         return np.concatenate(columns, axis=1).astype(np.float64)
+
+    def features(self, vectors: np.ndarray, numeric: Mapping[str, np.ndarray] | None = None) -> Features:
+        """`transform` with `groups` and `tied`."""
+        return Features(self.transform(vectors, numeric), self.groups(len(numeric or {})), self.tied())
 
     def groups(self, num_numeric: int = 0) -> tuple[int, ...]:
         """Number of columns of each group that isn't empty."""
@@ -64,6 +85,12 @@ class GenotypeFeatures:
                     shared.setdefault((choice.values, value), []).append(column + value)
             column += len(sets[-1])
         return [*sets, *shared.values()]
+
+
+def numeric_columns(numeric: Mapping[str, np.ndarray], num_rows: int) -> np.ndarray:
+    """A column for each of `numeric` (of `num_rows` numbers each), on a logarithmic scale, signs kept."""
+    logarithms = [np.sign(values) * np.log1p(np.abs(values)) for values in numeric.values()]
+    return np.stack(logarithms, axis=1) if logarithms else np.zeros((num_rows, 0))
 
 
 def _is_ordered(choice: Choice) -> bool:

@@ -14,8 +14,10 @@ from search_spaces.space import Choice, GeneValue, Genotype
 
 CheapColumns = Callable[[list[Genotype]], Mapping[str, np.ndarray]]
 """From N genotypes to columns of N numbers."""
-Describe = Callable[[list[Genotype]], Sequence[np.ndarray]]
-"""From N genotypes to arrays of N rows; the columns of one array are features of one kind."""
+Description = Sequence[np.ndarray | list[Genotype]]
+"""Of N networks: arrays of N rows, the columns of one array being features of one kind, and lists of N genotypes."""
+Describe = Callable[[list[Genotype]], Mapping[str, Description]]
+"""From N genotypes to descriptions by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +88,11 @@ class SearchProblem:
     def encode(self, genotypes: Sequence[Mapping[str, GeneValue]]) -> np.ndarray:
         """Vectors of `genotypes`. Raises `UserError` where a gene is missing or has a value that is not on offer."""
         vectors = np.empty((len(genotypes), len(self.choices)), np.int64)
-        for row, genotype in enumerate(genotypes):
-            for column, choice in enumerate(self.choices):
-                if choice.name not in genotype:
-                    raise UserError(f"a genotype lacks the gene {choice.name!r}; every choice needs a value")
-                value = genotype[choice.name]
-                if value not in self._positions[column]:
-                    raise UserError(f"gene {choice.name!r} is {value!r}, but must be one of {list(choice.values)}")
-                vectors[row, column] = self._positions[column][value]
+        for column, (choice, positions) in enumerate(zip(self.choices, self._positions, strict=True)):
+            try:
+                vectors[:, column] = [positions[genotype[choice.name]] for genotype in genotypes]
+            except KeyError:
+                raise _misfit(choice, genotypes) from None
         return vectors
 
     def decode(self, vectors: np.ndarray) -> list[Genotype]:
@@ -118,18 +117,20 @@ class SearchProblem:
             return {name: np.zeros(0) for name in self.cheap_names}
         return {name: np.asarray(v, float) for name, v in self.cheap(self.decode(vectors)).items()}
 
-    def compute_description(self, vectors: np.ndarray) -> list[np.ndarray]:
-        """The arrays of `describe` for N `vectors`, of N x 1 or more finite numbers; none for N = 0."""
-        if self.describe is None or len(vectors) == 0:
-            return []
-        parts = [np.asarray(part, float) for part in self.describe(self.decode(vectors))]
-        for part in parts:
-            if part.ndim != 2 or len(part) != len(vectors) or part.shape[1] == 0 or not np.isfinite(part).all():
+    def compute_descriptions(self, vectors: np.ndarray) -> Mapping[str, Description]:
+        """The descriptions of N `vectors`, N >= 1.
+
+        Raises `UserError` where a part hasn't a row a genotype, or an array numbers that are not finite.
+        """
+        descriptions = {} if self.describe is None else self.describe(self.decode(vectors))
+        for name, parts in descriptions.items():
+            if len(parts) == 0:
                 raise UserError(
-                    f"`describe` gave an array of shape {part.shape} for {len(vectors)} genotypes; give one with a row "
-                    "a genotype and finite numbers in one column or more"
+                    f"`describe` gave nothing as {name!r}; give it an array or a list of genotypes, or drop it"
                 )
-        return parts
+            for part in parts:
+                _check_part(name, part, len(vectors))
+        return descriptions
 
     def enumerate(self) -> np.ndarray:
         """All distinct canonical vectors. Only sensible where `num_raw` is small."""
@@ -159,6 +160,25 @@ def outside(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Mask of the rows of `vectors` that are no row of `known`."""
     seen = {row.tobytes() for row in np.ascontiguousarray(known, np.int64)}
     return np.array([row.tobytes() not in seen for row in np.ascontiguousarray(vectors, np.int64)], bool)
+
+
+def _misfit(choice: Choice, genotypes: Sequence[Mapping[str, GeneValue]]) -> UserError:
+    """What is wrong with the first genotype that has no value of `choice`."""
+    genotype = next(g for g in genotypes if choice.name not in g or g[choice.name] not in choice.values)
+    if choice.name not in genotype:
+        return UserError(f"a genotype lacks the gene {choice.name!r}; every choice needs a value")
+    return UserError(f"gene {choice.name!r} is {genotype[choice.name]!r}, but must be one of {list(choice.values)}")
+
+
+def _check_part(name: str, part: np.ndarray | list[Genotype], num: int) -> None:
+    if isinstance(part, list):
+        if len(part) != num:
+            raise UserError(f"`describe` gave {len(part)} genotypes as {name!r} of {num}; give one each")
+    elif part.ndim != 2 or len(part) != num or part.shape[1] == 0 or not np.isfinite(part).all():
+        raise UserError(
+            f"`describe` gave an array of shape {part.shape} as {name!r} of {num} genotypes; give one with a row "
+            "a genotype and finite numbers in one column or more"
+        )
 
 
 def _check_distinct(kind: str, names: Sequence[str]) -> None:

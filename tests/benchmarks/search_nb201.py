@@ -24,11 +24,10 @@ from threadpoolctl import threadpool_limits
 from nas.search import Objective, optimize
 from nas.search.pareto import hypervolume, is_nondominated
 from search_spaces.space import Choice, Genotype
-from tests.benchmarks.nb201_cells import describe
+from tests.benchmarks.nb201_cells import GENES, describe
 from tests.benchmarks.search_methods import DEFAULT_METHODS, run
 from tests.benchmarks.search_table import fill, summarise
 
-GENES = ("op_1_0", "op_2_0", "op_2_1", "op_3_0", "op_3_1", "op_3_2")
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 CHOICES = tuple(Choice(name=gene, values=OPERATIONS) for gene in GENES)
 DEVICES = ("gold_6226", "raspi4", "pixel3", "latbench_i7_7820x", "titan_rtx_256")
@@ -49,6 +48,7 @@ def nb201(
     seeds: int = 5,
     first_seed: int = 0,
     searcher: Annotated[tuple[str, ...], Many] = (*DEFAULT_METHODS, DESCRIBED),
+    processes: int = 1,
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
     """Search for each device with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
@@ -58,7 +58,7 @@ def nb201(
         for name in searcher
         for seed in range(first_seed, first_seed + seeds)
     ]
-    frame = fill(output, keys, lambda key: measure(key, data))
+    frame = fill(output, keys, lambda key: measure(key, data), processes=processes)
     figures = [*(f"regret_{n}" for n in BUDGETS), *(f"recall_{n}" for n in BUDGETS), "cpu_s"]
     summary = summarise(output, frame, by=["device", "method"], figures=figures)
     Console(width=150).print(summary.round(4).to_string())

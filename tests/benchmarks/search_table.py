@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
 
-from nas.provenance import module_command, provenance
+from nas.provenance import commit, module_command, provenance
 from tests.benchmarks.search_methods import of_package
 
 _ROOT = Path(__file__).parents[2]
@@ -16,25 +17,42 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn", "pymoo", "optuna", "torch")
 
 
 def fill(
-    path: Path, keys: Iterable[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    path: Path,
+    keys: Iterable[Mapping[str, Any]],
+    measure: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    *,
+    processes: int = 1,
 ) -> pd.DataFrame:
     """Add `measure(key)` to the table at `path` for each key without a row, saved row by row; all rows.
 
     A key names its `method`; rows of this package's searchers made with other code are made again.
     """
+    commit()  # before this table differs from it
     frame = pd.read_csv(path, dtype={"code": str}) if path.exists() else pd.DataFrame()
-    for key in keys:
-        stamped = {**key, "code": _code_hash() if of_package(key["method"]) else "-"}
-        if not frame.empty:
-            same = (frame[list(key)] == pd.Series(key)).all(axis=1)
-            if (frame.loc[same, "code"] == stamped["code"]).any():
-                continue
-            frame = frame[~same]
-        frame = pd.concat([frame, pd.DataFrame([{**stamped, **measure(key)}])], ignore_index=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
+    stamped = [{**key, "code": _code_hash() if of_package(key["method"]) else "-"} for key in keys]
+    missing = [key for key in stamped if not _is_row(frame, key).any()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for key, figures in _measured(missing, measure, processes):
+        outdated = _is_row(frame, {name: value for name, value in key.items() if name != "code"})
+        frame = pd.concat([frame[~outdated], pd.DataFrame([{**key, **figures}])], ignore_index=True)
         frame.to_csv(path, index=False, float_format="%.6g")
         print(" ".join(str(value) for value in frame.iloc[-1]), flush=True)
     return frame
+
+
+def _is_row(frame: pd.DataFrame, key: Mapping[str, Any]) -> pd.Series:
+    """Mask of the rows of `frame` that have the values of `key`."""
+    if frame.empty:
+        return pd.Series(False, frame.index, dtype=bool)
+    return (frame[list(key)] == pd.Series(key)).all(axis=1)
+
+
+def _measured(
+    keys: Iterable[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Mapping[str, Any]], processes: int
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Each key with its figures, as soon as these are there."""
+    jobs = (delayed(lambda key: (key, measure(key)))(key) for key in keys)
+    return iter(Parallel(n_jobs=processes, return_as="generator_unordered")(jobs))
 
 
 def summarise(path: Path, frame: pd.DataFrame, *, by: Sequence[str], figures: Sequence[str]) -> pd.DataFrame:

@@ -34,6 +34,7 @@ def toy(
     first_seed: int = 0,
     noise_pct: float = 0.0,
     searcher: Annotated[tuple[str, ...], Many] = DEFAULT_METHODS,
+    processes: int = 1,
     output: Path = Path("results/search/toy.csv"),
 ) -> None:
     """Search each problem with each method and `seeds` seeds from `first_seed` on; rows there are kept."""
@@ -43,7 +44,7 @@ def toy(
         for name in searcher
         for seed in range(first_seed, first_seed + seeds)
     ]
-    frame = fill(output, keys, measure)
+    frame = fill(output, keys, measure, processes=processes)
     figures = [*(f"hv_{budget}" for budget in BUDGETS), "cpu_s"]
     summary = summarise(output, frame, by=["problem", "noise_pct", "method"], figures=figures)
     Console(width=120).print(summary.round(4).to_string())

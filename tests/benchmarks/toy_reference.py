@@ -45,13 +45,14 @@ def reference(
     seeds: int = 3,
     searcher: str = "predictor-guided",
     searches: Path = Path("results/search/toy.csv"),
+    processes: int = 1,
     output: Path = Path("results/search/toy_reference.csv"),
 ) -> None:
     """Run the reference, rows there are kept; write the share of it that `searcher` reaches beside it as JSON."""
     keys = [
         {"method": "pymoo-nsga2-60000", "problem": number, "seed": seed} for number in problem for seed in range(seeds)
     ]
-    frame = fill(output, keys, measure)
+    frame = fill(output, keys, measure, processes=processes)
     found = shares(pd.read_csv(searches), frame, searcher)
     about = {"command": module_command(), "searcher": searcher, **provenance(("numpy", "pymoo")), "rows": found}
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")

@@ -1,6 +1,6 @@
 """The default searcher: learn from what was measured, search the predictions, measure where they promise most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from nas.search.searchers.interface import Suggestion
 from nas.search.searchers.measured import Measured
 from nas.search.study import Row
 from predictors.accuracy import FAMILIES, AccuracyPredictor
-from predictors.features import GenotypeFeatures
+from predictors.features import Features, GenotypeFeatures, numeric_columns
+from search_spaces.space import Genotype
 
 _MIN_ROWS = 15
 """Measured candidates before anything is learned from them."""
@@ -33,12 +34,13 @@ _OPTIMISM = (0.0, 0.5, 0.0, 1.0)
 _LEVELS = (0.0, 1.0, 3.0)
 """The same, where objectives are more than two: none, and more where no candidate seems to improve the front."""
 
-
 _DRAWN_ONE_IN, _DRAWN_UNTIL = 5, 100
 """One candidate in so many, until there are so many rows, is drawn at random from the better of those considered:
 a predictor that learns only from what it asked for stays sure of its mistakes about the rest."""
 _BETTER = 0.25
 """Share of the candidates considered that are the better ones."""
+_GENES = ""
+"""Name of what predictors learn from where nothing is described."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,38 +91,24 @@ class PredictorGuided:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
-    """Features that a predictor may learn from."""
-
-    columns: slice
-    groups: tuple[int, ...]
-    tied: Sequence[Sequence[int]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Predictor:
-    """An `AccuracyPredictor` of some of the features."""
+    """An `AccuracyPredictor` and the name of what it learns from."""
 
-    columns: slice
+    view: str
     fitted: AccuracyPredictor
 
-    def predict(self, features: np.ndarray, return_std: bool = False) -> Any:
-        return self.fitted.predict(features[:, self.columns], return_std)
+    @classmethod
+    def best(cls, views: Mapping[str, Features], costs: np.ndarray, families: Sequence[str]) -> "_Predictor":
+        """Of one predictor a view the one with the lowest left-out error."""
+        fitted = [
+            cls(name, AccuracyPredictor(families, view.groups, view.tied).fit(view.columns, costs))
+            for name, view in views.items()
+        ]
+        return min(fitted, key=lambda predictor: min(predictor.fitted.errors_.values()))
 
-
-def _best_view(
-    features: np.ndarray, costs: np.ndarray, *, views: Sequence[_View], families: Sequence[str]
-) -> _Predictor:
-    """Of one predictor a view the one with the lowest left-out error."""
-    fitted = [
-        _Predictor(
-            columns=view.columns,
-            fitted=AccuracyPredictor(families, view.groups, view.tied).fit(features[:, view.columns], costs),
-        )
-        for view in views
-    ]
-    return min(fitted, key=lambda predictor: min(predictor.fitted.errors_.values()))
+    def predict(self, views: Mapping[str, Features], return_std: bool = False) -> Any:
+        return self.fitted.predict(views[self.view].columns, return_std)
 
 
 class _Model:
@@ -130,10 +118,10 @@ class _Model:
         self._problem = problem
         self._features = GenotypeFeatures(problem.choices)
         self.measured = Measured.of(problem, rows)
-        features, cheap = self._transform(self.measured.vectors)
-        views = self._views(len(cheap))
+        self._predictors: dict[str, _Predictor] = {}
+        views, _ = self._views(self.measured.vectors)
         self._predictors = {
-            o.name: _best_view(features, as_costs(self.measured.values, [o])[:, 0], views=views, families=families)
+            o.name: _Predictor.best(views, as_costs(self.measured.values, [o])[:, 0], families)
             for o in problem.expensive
         }
         self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
@@ -143,17 +131,17 @@ class _Model:
 
     def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs (N x M) and violations of constraints and focus (N x K)."""
-        features, cheap = self._transform(vectors)
-        values = {**cheap, **{o.name: self._signed(o, features) for o in self._problem.expensive}}
+        views, cheap = self._views(vectors)
+        values = {**cheap, **{o.name: self._signed(o, views) for o in self._problem.expensive}}
         return as_costs(values, self._problem.objectives), violations(values, self._limits)
 
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs and their standard deviations (both N x M); zero for what is computed."""
-        features, cheap = self._transform(vectors)
+        views, cheap = self._views(vectors)
         costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
         for column, objective in enumerate(self._problem.objectives):
             if objective.expensive:
-                costs[:, column], std[:, column] = self._predictors[objective.name].predict(features, return_std=True)
+                costs[:, column], std[:, column] = self._predictors[objective.name].predict(views, return_std=True)
             else:
                 costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
         return costs, std
@@ -174,24 +162,26 @@ class _Model:
             for row, genotype in enumerate(self._problem.decode(vectors))
         ]
 
-    def _transform(self, vectors: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Features of genes and cheap columns, then those of the description (N x F); and the cheap columns."""
+    def _views(self, vectors: np.ndarray) -> tuple[dict[str, Features], dict[str, np.ndarray]]:
+        """Genes and each description, of those that predictors learned from, all once nothing is learned; each with the
+        cheap columns. And these columns."""
         cheap = self._problem.compute_cheap(vectors)
-        described = self._problem.compute_description(vectors)
-        return np.concatenate([self._features.transform(vectors, cheap), *described], axis=1), cheap
+        logarithms = [Features(numeric_columns(cheap, len(vectors)), (len(cheap),))] if cheap else []
+        views = {_GENES: self._features.features(vectors, cheap)}
+        learned = {predictor.view for predictor in self._predictors.values()}
+        if learned != {_GENES}:
+            for name, parts in self._problem.compute_descriptions(vectors).items():
+                if not learned or name in learned:
+                    views[name] = Features.joined([*map(self._features_of, parts), *logarithms])
+        return views, cheap
 
-    def _views(self, num_cheap: int) -> list[_View]:
-        """Genes with cheap columns; where networks are described also the description alone, and both."""
-        groups, tied = self._features.groups(num_cheap), self._features.tied()
-        genes = _View(columns=slice(sum(groups)), groups=groups, tied=tied)
-        described = tuple(part.shape[1] for part in self._problem.compute_description(self.measured.vectors[:1]))
-        if not described:
-            return [genes]
-        description = _View(columns=slice(sum(groups), None), groups=described)
-        return [genes, description, _View(columns=slice(None), groups=(*groups, *described), tied=tied)]
+    def _features_of(self, part: np.ndarray | list[Genotype]) -> Features:
+        if isinstance(part, list):
+            return self._features.features(self._problem.encode(part))
+        return Features(part, (part.shape[1],))
 
-    def _signed(self, objective: Objective, features: np.ndarray) -> np.ndarray:
-        return self._predictors[objective.name].predict(features) * (-1.0 if objective.maximize else 1.0)
+    def _signed(self, objective: Objective, views: Mapping[str, Features]) -> np.ndarray:
+        return self._predictors[objective.name].predict(views) * (-1.0 if objective.maximize else 1.0)
 
 
 def _choose(model: _Model, pool: Pool, known: np.ndarray, num: int, *, rng: np.random.Generator) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 
 from nas.errors import UserError
 from nas.search import Objective, optimize
+from nas.search.problem import Description
 from search_spaces.space import Choice, Genotype
 from tests.benchmarks.nb201_cells import describe as describe_cells
 
@@ -38,40 +39,73 @@ def _median_error(frame: pd.DataFrame) -> float:
 
 
 def test_a_description_counts_where_it_says_more_than_the_genes() -> None:
-    def telling(genotypes: list[Genotype]) -> list[np.ndarray]:
-        return [np.stack([_hidden(genotype) for genotype in genotypes])]
+    def telling(genotypes: list[Genotype]) -> dict[str, list[np.ndarray]]:
+        return {"pairs": [np.stack([_hidden(genotype) for genotype in genotypes])]}
 
-    def silent(genotypes: list[Genotype]) -> list[np.ndarray]:
-        return [np.ones((len(genotypes), 1))]
+    def silent(genotypes: list[Genotype]) -> dict[str, list[np.ndarray]]:
+        return {"nothing": [np.ones((len(genotypes), 1))]}
 
     genes_alone = _median_error(_search())
     assert _median_error(_search(describe=telling)) < genes_alone / 4
     assert _median_error(_search(describe=silent)) < genes_alone * 2
 
 
+def test_networks_may_be_described_by_other_genotypes() -> None:
+    """Genes that do nothing unless the first is 3, said by genotypes in which they are 0."""
+
+    def used(genotype: Genotype) -> Genotype:
+        return {name: value if name == "gene.0" or genotype["gene.0"] == 3 else 0 for name, value in genotype.items()}
+
+    def evaluate(genotype: Genotype) -> dict[str, float]:
+        error = sum(float(HIDDEN[i, int(value), 0]) for i, value in enumerate(used(genotype).values()))
+        return {"error": 10 + error, "latency": 1.0 + sum(map(int, genotype.values()))}
+
+    def search(**options: object) -> float:
+        frame = optimize(evaluate, CHOICES, objectives=OBJECTIVES, num_evaluations=50, **options)  # type: ignore[arg-type]
+        return _median_error(frame)
+
+    described = search(describe=lambda genotypes: {"used": [[used(genotype) for genotype in genotypes]]})
+    assert described < search() / 2
+
+
 @pytest.mark.parametrize(
-    "part_of",
+    ("parts_of", "message"),
     [
-        lambda n: np.ones(n),
-        lambda n: np.ones((n + 1, 2)),
-        lambda n: np.zeros((n, 0)),
-        lambda n: np.full((n, 1), np.nan),
+        (lambda n: [np.ones(n)], "gave an array of shape"),
+        (lambda n: [np.ones((n + 1, 2))], "gave an array of shape"),
+        (lambda n: [np.zeros((n, 0))], "gave an array of shape"),
+        (lambda n: [np.full((n, 1), np.nan)], "gave an array of shape"),
+        (lambda n: [], "gave nothing as 'part'"),
+        (lambda n: [[{}] * (n + 1)], "genotypes as 'part' of"),
+        (lambda n: [[{}] * n], "lacks the gene 'gene.0'"),
     ],
 )
-def test_a_description_of_another_shape_is_refused(part_of: Callable[[int], np.ndarray]) -> None:
-    with pytest.raises(UserError, match="`describe` gave an array of shape"):
-        _search(describe=lambda genotypes: [part_of(len(genotypes))])
+def test_a_description_of_another_shape_is_refused(parts_of: Callable[[int], Description], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _search(describe=lambda genotypes: {"part": parts_of(len(genotypes))})
+
+
+def _cell(*operations: str) -> Genotype:
+    edges = ("op_1_0", "op_2_0", "op_2_1", "op_3_0", "op_3_1", "op_3_2")
+    return dict(zip(edges, operations, strict=True))
 
 
 def test_operations_that_lead_nowhere_are_not_in_the_description() -> None:
-    edges = ("op_1_0", "op_2_0", "op_2_1", "op_3_0", "op_3_1", "op_3_2")
+    dead_end = _cell("nor_conv_3x3", "none", "none", "skip_connect", "none", "none")
+    empty = _cell("none", "none", "none", "skip_connect", "none", "none")
+    other = _cell("none", "none", "none", "nor_conv_1x1", "none", "none")
+    for parts in describe_cells([dead_end, empty, other]).values():
+        for part in parts:
+            assert np.array_equal(part[0], part[1])
+    assert describe_cells([dead_end, empty, other])["needed"] == [[empty, empty, other]]
+    assert describe_cells([empty, other])["used"] == [[empty, other]]
 
-    def cell(*operations: str) -> Genotype:
-        return dict(zip(edges, operations, strict=True))
 
-    dead_end = cell("nor_conv_3x3", "none", "none", "skip_connect", "none", "none")
-    empty = cell("none", "none", "none", "skip_connect", "none", "none")
-    other = cell("none", "none", "none", "nor_conv_1x1", "none", "none")
-    for kind in describe_cells([dead_end, empty, other]):
-        assert (kind[0] == kind[1]).all()
-        assert (kind[0] != kind[2]).any()
+def test_what_the_output_needs_may_get_nothing_from_the_input() -> None:
+    starved = _cell("none", "none", "nor_conv_3x3", "skip_connect", "none", "avg_pool_3x3")
+    described = describe_cells([starved])
+    assert described["needed"] == [[starved]]
+    assert described["used"] == [[_cell("none", "none", "none", "skip_connect", "none", "none")]]
+    counts, paths = described["paths"][1:]
+    assert counts.tolist() == [[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
+    assert np.asarray(paths).tolist() == [[1.0] + [0.0] * 39]
