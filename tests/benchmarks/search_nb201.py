@@ -11,7 +11,6 @@ made of (`tests.benchmarks.nb201_cells`).
 
 import time
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,20 +64,25 @@ def nb201(
 
 
 class Cells:
-    """The cells of one device; counts what is measured."""
+    """The cells of one device; counts what is measured. `costs` (N x 2) are scaled to 0-1, lower is better."""
 
     def __init__(self, data: Path, device: str) -> None:
-        table = _table(data)
+        table = pd.read_parquet(data / "nb201.parquet")
         table = table[table[f"lat_ms__{device}"].notna()]
         self.names = tuple(o.name for o in OBJECTIVES)
         values = table[["acc_cifar100", f"lat_ms__{device}"]].to_numpy()
         self._values = dict(zip(map(tuple, table[list(GENES)].to_numpy().tolist()), values, strict=True))
         best = np.array([values[:, 0].max(), values[:, 1].min()])
-        self._costs = (best - values) / np.ptp(values, axis=0) * [1.0, -1.0]
+        self.costs = (best - values) / np.ptp(values, axis=0) * [1.0, -1.0]
         self._rows = dict(zip(self._values, range(len(values)), strict=True))
-        self.front = set(np.flatnonzero(is_nondominated(self._costs)).tolist())
-        self.total = hypervolume(self._costs, REFERENCE)
+        self.front = set(np.flatnonzero(is_nondominated(self.costs)).tolist())
+        self.total = hypervolume(self.costs, REFERENCE)
         self.measured: list[int | None] = []
+
+    @property
+    def operations(self) -> list[tuple[int, ...]]:
+        """Of each cell, as indices in the order of `GENES`."""
+        return list(self._values)
 
     def measure(self, genotype: Genotype) -> dict[str, float]:
         """One evaluation; NaN for a cell that has no latency on this device."""
@@ -88,7 +92,7 @@ class Cells:
 
     def regret(self, num: int) -> float:
         """Of the first `num` evaluations; lower is better."""
-        return self.total - hypervolume(self._costs[[row for row in self.measured[:num] if row is not None]], REFERENCE)
+        return self.total - hypervolume(self.costs[[row for row in self.measured[:num] if row is not None]], REFERENCE)
 
     def recall(self, num: int) -> float:
         """Share of the exact front among the first `num` evaluations; higher is better."""
@@ -115,11 +119,6 @@ def measure(key: Mapping[str, Any], data: Path) -> dict[str, float]:
     assert len(cells.measured) >= max(BUDGETS), f"{key} measured only {len(cells.measured)} candidates"
     regrets = {f"regret_{num}": cells.regret(num) for num in BUDGETS}
     return regrets | {f"recall_{num}": cells.recall(num) for num in BUDGETS} | {"cpu_s": cpu_s}
-
-
-@cache
-def _table(data: Path) -> pd.DataFrame:
-    return pd.read_parquet(data / "nb201.parquet")
 
 
 if __name__ == "__main__":
