@@ -28,7 +28,7 @@ from tests.benchmarks.nb201_cells import GENES, describe
 from tests.benchmarks.search_nb201 import CHOICES, DEVICES, OPERATIONS, Cells
 
 FIRST = (100, 200)
-NUM_FOLDS, NUM_TREES, NUM_DRAWS = 5, 200, 400
+NUM_FOLDS, NUM_TREES, NUM_DRAWS = 5, 100, 400
 NUM_CONSIDERED, NUM_BESIDE = 1500, 100
 """Cells that may be on the front, and how many predictions to either side lend their errors."""
 Many = Parameter(consume_multiple=True)
