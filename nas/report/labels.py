@@ -36,7 +36,9 @@ SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated"}
 def label(name: str) -> str:
     """Axis title of a column: `latency (ms)`; the column's name where it is none of `QUANTITIES`."""
     quantity = QUANTITIES.get(name)
-    return f"{quantity.title} ({quantity.unit})" if quantity else name
+    if quantity is None:
+        return name
+    return f"{quantity.title} ({quantity.unit})" if quantity.unit else quantity.title
 
 
 def number(value: float, name: str) -> str:

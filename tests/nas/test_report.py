@@ -12,7 +12,7 @@ from nas.fidelity.ranking import fidelity_figures
 from nas.report import write_report
 from nas.report.diagram import COLOURS, colours_of, diagram
 from nas.report.figures import hypervolume_curve, predictor_errors
-from nas.report.labels import describe_candidate, number
+from nas.report.labels import describe_candidate, label, number
 from nas.results import front, load_results
 from nas.search.objectives import Objective, parse_constraint
 from tests.nas.fidelity.tables import make_rows
@@ -202,6 +202,11 @@ def test_kinds_of_others_get_colours_of_their_own() -> None:
 def test_numbers_are_short_and_missing_ones_a_dash() -> None:
     assert [number(0.39, "latency_ms"), number(1_151_300, "size_bytes"), number(0.0, "macs")] == ["0.390", "1,151", "0"]
     assert (number(9.0, "error_pct"), number(float("nan"), "macs")) == ("9.00", "–")
+
+
+def test_axes_have_units_where_there_is_one() -> None:
+    titles = {name: label(name) for name in ("latency_ms", "effectiveness", "own_column")}
+    assert list(titles.values()) == ["latency (ms)", "depth over width", "own_column"]
 
 
 def test_a_hover_names_values_and_architecture(run: Path) -> None:

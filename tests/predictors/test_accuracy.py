@@ -7,7 +7,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 
 from predictors import gaussian_process as gp
 from predictors.accuracy import FAMILIES, AccuracyPredictor, cross_validated_metrics
-from predictors.features import GenotypeFeatures
+from predictors.features import Features, GenotypeFeatures
 from search_spaces.space import Choice
 
 CHOICES = [Choice(name=f"gene.{i}", values=(1, 2, 4)) for i in range(12)] + [Choice(name="one", values=(0,))]
@@ -152,6 +152,15 @@ def _refit(model, X, y):
 def test_columns_of_tied_sets_are_those_of_genes_and_of_shared_values():
     choices = [Choice(name="a", values=("x", "y")), Choice(name="b", values=(1, 2, 3)), Choice(name="c", values=(0,))]
     assert GenotypeFeatures([*choices, choices[0]]).tied() == [[0, 1], [2, 3, 4, 5], [6, 7], [0, 6], [1, 7]]
+
+
+def test_features_side_by_side_keep_their_groups_and_ties():
+    vectors = _vectors(4)
+    one, array = GenotypeFeatures(CHOICES).features(vectors), Features(np.ones((4, 2)), (2,))
+    both, width = Features.joined([one, array, one]), one.columns.shape[1]
+    assert np.array_equal(both.columns, np.concatenate([one.columns, array.columns, one.columns], axis=1))
+    assert both.groups == (*one.groups, 2, *one.groups)
+    assert both.tied == [*one.tied, *([column + width + 2 for column in tie] for tie in one.tied)]
 
 
 def test_slope_along_relevances_is_right():
