@@ -120,14 +120,12 @@ class SearchProblem:
     def compute_descriptions(self, vectors: np.ndarray) -> Mapping[str, Description]:
         """The descriptions of N `vectors`, N >= 1.
 
-        Raises `UserError` where a part hasn't a row a genotype, or an array numbers that are not finite.
+        Raises `UserError` where one has no name or no part, a part hasn't a row a genotype, or an array isn't finite.
         """
         descriptions = {} if self.describe is None else self.describe(self.decode(vectors))
         for name, parts in descriptions.items():
-            if len(parts) == 0:
-                raise UserError(
-                    f"`describe` gave nothing as {name!r}; give it an array or a list of genotypes, or drop it"
-                )
+            if not name or len(parts) == 0:
+                raise UserError(f"`describe` gave {len(parts)} parts as {name!r}; give both or drop it")
             for part in parts:
                 _check_part(name, part, len(vectors))
         return descriptions
@@ -172,8 +170,8 @@ def _misfit(choice: Choice, genotypes: Sequence[Mapping[str, GeneValue]]) -> Use
 
 def _check_part(name: str, part: np.ndarray | list[Genotype], num: int) -> None:
     if isinstance(part, list):
-        if len(part) != num:
-            raise UserError(f"`describe` gave {len(part)} genotypes as {name!r} of {num}; give one each")
+        if len(part) != num or not all(isinstance(genotype, Mapping) for genotype in part):
+            raise UserError(f"`describe` gave a list of {len(part)} as {name!r} of {num} genotypes; give one each")
     elif part.ndim != 2 or len(part) != num or part.shape[1] == 0 or not np.isfinite(part).all():
         raise UserError(
             f"`describe` gave an array of shape {part.shape} as {name!r} of {num} genotypes; give one with a row "

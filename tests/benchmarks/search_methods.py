@@ -5,6 +5,7 @@ The measuring function keeps the record, so a method's own account of what it di
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -24,15 +25,15 @@ Measure = Callable[[Genotype], Mapping[str, float]]
 Method = Callable[[Measure, Sequence[Choice], Sequence[Objective], int, int], None]
 
 
-def by_name(name: str) -> Method:
-    """A name of `OTHERS`, or anything `optimize` accepts as a searcher."""
+def by_name(name: str, **options: Any) -> Method:
+    """A name of `OTHERS`, or anything `optimize` accepts as a searcher, which gets the options, too."""
     if name in OTHERS:
         return OTHERS[name]
 
     def search(
         measure: Measure, choices: Sequence[Choice], objectives: Sequence[Objective], num: int, seed: int
     ) -> None:
-        optimize(measure, choices, objectives=objectives, num_evaluations=num, searcher=name, seed=seed)
+        optimize(measure, choices, objectives=objectives, num_evaluations=num, searcher=name, seed=seed, **options)
 
     return search
 
@@ -99,11 +100,17 @@ DEFAULT_METHODS = ("predictor-guided", *OTHERS)
 
 
 def run(
-    name: str, measure: Measure, choices: Sequence[Choice], objectives: Sequence[Objective], num: int, seed: int
+    name: str,
+    measure: Measure,
+    choices: Sequence[Choice],
+    objectives: Sequence[Objective],
+    num: int,
+    seed: int,
+    **options: Any,
 ) -> None:
     """One search on one core."""
     with threadpool_limits(limits=1):
-        by_name(name)(measure, choices, objectives, num, seed)
+        by_name(name, **options)(measure, choices, objectives, num, seed)
 
 
 def of_package(name: str) -> bool:

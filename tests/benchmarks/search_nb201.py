@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 from cyclopts import App, Parameter
 from rich.console import Console
-from threadpoolctl import threadpool_limits
 
-from nas.search import Objective, optimize
+from nas.search import Objective
 from nas.search.pareto import hypervolume, is_nondominated
 from search_spaces.space import Choice, Genotype
 from tests.benchmarks.nb201_cells import GENES, describe
@@ -103,18 +102,10 @@ def measure(key: Mapping[str, Any], data: Path) -> dict[str, float]:
     """The figures of one search."""
     cells = Cells(data, key["device"])
     start_s = time.process_time()
-    if key["method"] == DESCRIBED:
-        with threadpool_limits(limits=1):
-            optimize(
-                cells.measure,
-                CHOICES,
-                objectives=OBJECTIVES,
-                num_evaluations=max(BUDGETS),
-                seed=key["seed"],
-                describe=describe,
-            )
-    else:
-        run(key["method"], cells.measure, CHOICES, OBJECTIVES, max(BUDGETS), key["seed"])
+    name, options = key["method"], {}
+    if name == DESCRIBED:
+        name, options = "predictor-guided", {"describe": describe}
+    run(name, cells.measure, CHOICES, OBJECTIVES, max(BUDGETS), key["seed"], **options)
     cpu_s = time.process_time() - start_s
     assert len(cells.measured) >= max(BUDGETS), f"{key} measured only {len(cells.measured)} candidates"
     regrets = {f"regret_{num}": cells.regret(num) for num in BUDGETS}

@@ -163,8 +163,8 @@ class _Model:
         ]
 
     def _views(self, vectors: np.ndarray) -> tuple[dict[str, Features], dict[str, np.ndarray]]:
-        """Genes and each description, of those that predictors learned from, all once nothing is learned; each with the
-        cheap columns. And these columns."""
+        """What predictors learn from, or learned from: genes and descriptions, each with the cheap columns; and these
+        columns."""
         cheap = self._problem.compute_cheap(vectors)
         logarithms = [Features(numeric_columns(cheap, len(vectors)), (len(cheap),))] if cheap else []
         views = {_GENES: self._features.features(vectors, cheap)}

@@ -75,14 +75,20 @@ def test_networks_may_be_described_by_other_genotypes() -> None:
         (lambda n: [np.ones((n + 1, 2))], "gave an array of shape"),
         (lambda n: [np.zeros((n, 0))], "gave an array of shape"),
         (lambda n: [np.full((n, 1), np.nan)], "gave an array of shape"),
-        (lambda n: [], "gave nothing as 'part'"),
-        (lambda n: [[{}] * (n + 1)], "genotypes as 'part' of"),
+        (lambda n: [], "gave 0 parts as 'part'"),
+        (lambda n: [[{}] * (n + 1)], "gave a list of"),
+        (lambda n: [[[1.0]] * n], "gave a list of"),
         (lambda n: [[{}] * n], "lacks the gene 'gene.0'"),
     ],
 )
 def test_a_description_of_another_shape_is_refused(parts_of: Callable[[int], Description], message: str) -> None:
     with pytest.raises(UserError, match=message):
         _search(describe=lambda genotypes: {"part": parts_of(len(genotypes))})
+
+
+def test_a_description_needs_a_name() -> None:
+    with pytest.raises(UserError, match="gave 1 parts as ''"):
+        _search(describe=lambda genotypes: {"": [genotypes]})
 
 
 def _cell(*operations: str) -> Genotype:
