@@ -154,10 +154,11 @@ def distinct(vectors: np.ndarray) -> np.ndarray:
     return vectors[np.sort(first)]
 
 
-def outside(vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Mask of the rows of `vectors` that are no row of `known`."""
-    seen = {row.tobytes() for row in np.ascontiguousarray(known, np.int64)}
-    return np.array([row.tobytes() not in seen for row in np.ascontiguousarray(vectors, np.int64)], bool)
+def outside(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Mask of the rows of `rows` that are no row of `known`."""
+    dtype = np.result_type(rows, known)
+    seen = {row.tobytes() for row in np.ascontiguousarray(known, dtype)}
+    return np.array([row.tobytes() not in seen for row in np.ascontiguousarray(rows, dtype)], bool)
 
 
 def _misfit(choice: Choice, genotypes: Sequence[Mapping[str, GeneValue]]) -> UserError:

@@ -62,10 +62,11 @@ class PredictorGuided:
     ) -> list[Suggestion]:
         known = problem.encode([row.genotype for row in history])
         complete = [row for row in history if row.state == "complete"]
+        failed = [row for row in history if row.state == "failed"]
         if len(complete) < _MIN_ROWS:
             vectors = _first_batch(problem, known, num_candidates, rng=rng)
             return [Suggestion(genotype=genotype) for genotype in problem.decode(vectors)]
-        model = _Model(problem, complete, families=self.families)
+        model = _Model(problem, complete, failed, families=self.families)
         pool = self._pool(problem, model, rng=rng)
         vectors = _choose(model, pool, known, num_candidates, rng=rng)
         everything = np.concatenate([known, vectors])
@@ -114,7 +115,9 @@ class _Predictor:
 class _Model:
     """What the complete rows say: the measured, and a predictor for the cost of every expensive objective."""
 
-    def __init__(self, problem: SearchProblem, rows: Sequence[Row], *, families: Sequence[str]) -> None:
+    def __init__(
+        self, problem: SearchProblem, rows: Sequence[Row], failed: Sequence[Row], *, families: Sequence[str]
+    ) -> None:
         self._problem = problem
         self._features = GenotypeFeatures(problem.choices)
         self.measured = Measured.of(problem, rows)
@@ -124,16 +127,19 @@ class _Model:
             o.name: _Predictor.best(views, as_costs(self.measured.values, [o])[:, 0], families)
             for o in problem.expensive
         }
+        self._fatal = self._described_as_none_of(views, failed)
         self._limits = (*problem.constraints, *(limit for part in problem.focus for limit in part.limits))
         self.box = focus_box(problem.focus, problem.objectives)
         keeps = self.measured.costs[self.measured.keeps]
         self.front = keeps[is_nondominated(keeps)]
 
     def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected costs (N x M) and violations of constraints and focus (N x K)."""
+        """Expected costs (N x M); violations of constraints and focus, and 1 for what is expected to fail (N x K)."""
         views, cheap = self._views(vectors)
         values = {**cheap, **{o.name: self._signed(o, views) for o in self._problem.expensive}}
-        return as_costs(values, self._problem.objectives), violations(values, self._limits)
+        excess = violations(values, self._limits)
+        fails = [~outside(views[name].columns, fatal) for name, fatal in self._fatal.items()]
+        return as_costs(values, self._problem.objectives), np.column_stack([excess, *fails])
 
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs and their standard deviations (both N x M); zero for what is computed."""
@@ -174,6 +180,14 @@ class _Model:
                 if not learned or name in learned:
                     views[name] = Features.joined([*map(self._features_of, parts), *logarithms])
         return views, cheap
+
+    def _described_as_none_of(self, views: Mapping[str, Features], failed: Sequence[Row]) -> dict[str, np.ndarray]:
+        """Of each description that predictors learned from the rows of failed candidates that no complete one has."""
+        names = {predictor.view for predictor in self._predictors.values()} - {_GENES}
+        if not failed or not names:
+            return {}
+        lost, _ = self._views(self._problem.encode([row.genotype for row in failed]))
+        return {n: lost[n].columns[outside(lost[n].columns, views[n].columns)] for n in sorted(names)}
 
     def _features_of(self, part: np.ndarray | list[Genotype]) -> Features:
         if isinstance(part, list):

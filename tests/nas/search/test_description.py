@@ -50,22 +50,41 @@ def test_a_description_counts_where_it_says_more_than_the_genes() -> None:
     assert _median_error(_search(describe=silent)) < genes_alone * 2
 
 
+def _used(genotype: Genotype) -> Genotype:
+    """Genes do nothing unless the first is 3."""
+    return {name: value if name == "gene.0" or genotype["gene.0"] == 3 else 0 for name, value in genotype.items()}
+
+
+def _describe_used(genotypes: list[Genotype]) -> dict[str, list[list[Genotype]]]:
+    return {"used": [[_used(genotype) for genotype in genotypes]]}
+
+
 def test_networks_may_be_described_by_other_genotypes() -> None:
-    """Genes that do nothing unless the first is 3, said by genotypes in which they are 0."""
-
-    def used(genotype: Genotype) -> Genotype:
-        return {name: value if name == "gene.0" or genotype["gene.0"] == 3 else 0 for name, value in genotype.items()}
-
     def evaluate(genotype: Genotype) -> dict[str, float]:
-        error = sum(float(HIDDEN[i, int(value), 0]) for i, value in enumerate(used(genotype).values()))
+        error = sum(float(HIDDEN[i, int(value), 0]) for i, value in enumerate(_used(genotype).values()))
         return {"error": 10 + error, "latency": 1.0 + sum(map(int, genotype.values()))}
 
     def search(**options: object) -> float:
         frame = optimize(evaluate, CHOICES, objectives=OBJECTIVES, num_evaluations=50, **options)  # type: ignore[arg-type]
         return _median_error(frame)
 
-    described = search(describe=lambda genotypes: {"used": [[used(genotype) for genotype in genotypes]]})
-    assert described < search() / 2
+    assert search(describe=_describe_used) < search() / 2
+
+
+def test_what_is_described_like_a_failed_network_is_not_asked_for() -> None:
+    """Networks whose first gene is 0 promise most, and all of them fail."""
+
+    def evaluate(genotype: Genotype) -> dict[str, float]:
+        if genotype["gene.0"] == 0:
+            raise ValueError("too small")
+        values = [int(value) for value in _used(genotype).values()]
+        return {"error": 10.0 + 5 * values[0] + sum((3 - v) ** 2 for v in values[1:]) / 9, "latency": 1.0 + sum(values)}
+
+    def num_failed(**options: object) -> int:
+        frame = optimize(evaluate, CHOICES, objectives=OBJECTIVES, num_evaluations=50, **options)  # type: ignore[arg-type]
+        return int((frame["state"][20:] == "failed").sum())
+
+    assert num_failed(describe=_describe_used) == 0 < num_failed()
 
 
 @pytest.mark.parametrize(
