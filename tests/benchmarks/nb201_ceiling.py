@@ -22,10 +22,10 @@ from sklearn.model_selection import KFold, cross_val_predict
 from nas.provenance import module_command, provenance
 from nas.search.acquisition import best_layers
 from nas.search.pareto import is_nondominated
+from nas.search.problem import SearchProblem
 from predictors.features import GenotypeFeatures
-from search_spaces.space import Genotype
-from tests.benchmarks.nb201_cells import GENES, describe
-from tests.benchmarks.search_nb201 import CHOICES, DEVICES, OPERATIONS, Cells
+from tests.benchmarks.nb201_cells import describe
+from tests.benchmarks.search_nb201 import CHOICES, DEVICES, OBJECTIVES, Cells
 
 FIRST = (100, 200)
 NUM_FOLDS, NUM_TREES, NUM_DRAWS = 5, 100, 400
@@ -70,11 +70,11 @@ def found_shares(cells: Cells, *, rng: np.random.Generator) -> dict[str, Any]:
 
 def _features(operations: np.ndarray) -> np.ndarray:
     """Of N cells, from N x 6 indices of operations."""
-    genes = GenotypeFeatures(CHOICES)
-    cells: list[Genotype] = [dict(zip(GENES, (OPERATIONS[i] for i in row), strict=True)) for row in operations]
-    (needed,), (used, *arrays) = (describe(cells)[name] for name in ("needed", "paths"))
-    indices = [np.array([[OPERATIONS.index(str(c[g])) for g in GENES] for c in part]) for part in (needed, used)]
-    return np.concatenate([*map(genes.transform, [operations, *indices]), *arrays], axis=1)
+    genes, problem = GenotypeFeatures(CHOICES), SearchProblem(choices=CHOICES, objectives=OBJECTIVES)
+    descriptions = describe(problem.decode(operations))
+    (needed,), (used, *arrays) = descriptions["needed"], descriptions["paths"]
+    vectors = [operations, problem.encode(needed), problem.encode(used)]
+    return np.concatenate([*map(genes.transform, vectors), *arrays], axis=1)
 
 
 def _by_chance(expected: np.ndarray, errors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -122,6 +122,7 @@ def test_operations_that_lead_nowhere_are_not_in_the_description() -> None:
     for parts in describe_cells([dead_end, empty, other]).values():
         for part in parts:
             assert np.array_equal(part[0], part[1])
+            assert not np.array_equal(part[0], part[2])
     assert describe_cells([dead_end, empty, other])["needed"] == [[empty, empty, other]]
     assert describe_cells([empty, other])["used"] == [[empty, other]]
 
