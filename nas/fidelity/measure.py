@@ -14,7 +14,7 @@ from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import accuracy_pct, recalibrate
 from nas.fidelity.options import FidelityOptions
-from nas.fidelity.ranking import Estimate, fidelity_figures, ranked
+from nas.fidelity.ranking import Estimate, fidelity_figures, mean_over_seeds, ranked
 from nas.fidelity.reuse import conditions, take_over
 from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
@@ -152,8 +152,8 @@ def _about(frame: pd.DataFrame, figures: dict[str, Estimate], options: FidelityO
     return {
         "figures": {name: figure.to_json() for name, figure in figures.items()},
         "num_ranked": len(ranked(frame).macs_N),
+        "num_seeds_averaged": int(mean_over_seeds(frame).query("role == 'sampled'")["num_seeds"].min()),
         "num_trainings": len(frame),
         "seeds": sorted({int(seed) for seed in frame["seed"]}),
-        "ranked_by": "test accuracy; of architectures trained with several seeds, the first seed's",
         "options": options.to_json(),
     } | provenance(("torch", "scipy"))

@@ -51,7 +51,7 @@ class Ranked:
     """Architectures to rank, N of them in one order; accuracies are of the test split, in %."""
 
     standalone_N: np.ndarray
-    """Of the first seed: a mean over seeds would be less noisy for those trained with several."""
+    """Mean over the seeds of `mean_over_seeds`."""
     inherited_N: np.ndarray
     macs_N: np.ndarray
     band_N: np.ndarray
@@ -87,24 +87,31 @@ def ranked(frame: pd.DataFrame) -> Ranked:
         UserError: there are fewer than three.
     """
     complete = frame.dropna(subset=["standalone_test_pct", "inherited_test_pct"])
-    first = first_seeds(complete)
+    means = mean_over_seeds(complete)
     if frame["band_mmacs"].notna().any():
-        first = first[first["band_mmacs"].notna()]
-    if len(first) < MIN_RANKED:
-        raise UserError(f"{len(first)} architectures have both accuracies; a ranking needs {MIN_RANKED}, train more")
+        means = means[means["band_mmacs"].notna()]
+    if len(means) < MIN_RANKED:
+        raise UserError(f"{len(means)} architectures have both accuracies; a ranking needs {MIN_RANKED}, train more")
     by_seed = complete.pivot(index="index", columns="seed", values="standalone_test_pct")
     return Ranked(
-        standalone_N=first["standalone_test_pct"].to_numpy(float),
-        inherited_N=first["inherited_test_pct"].to_numpy(float),
-        macs_N=first["macs"].to_numpy(float),
-        band_N=first["band_mmacs"].fillna(0.0).to_numpy(float),
-        seeds_NS=by_seed.loc[first["index"]].to_numpy(float),
+        standalone_N=means["standalone_test_pct"].to_numpy(float),
+        inherited_N=means["inherited_test_pct"].to_numpy(float),
+        macs_N=means["macs"].to_numpy(float),
+        band_N=means["band_mmacs"].fillna(0.0).to_numpy(float),
+        seeds_NS=by_seed.loc[means["index"]].to_numpy(float),
     )
 
 
-def first_seeds(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row an architecture, that of its lowest seed."""
-    return frame.sort_values(["index", "seed"]).drop_duplicates("index")
+def mean_over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row an architecture, its stand-alone test accuracy the mean over its lowest seeds.
+
+    Their number is what every sampled architecture has: a mean of more would vary less than those it is ranked with.
+    Column `num_seeds` tells it, and where smallest or largest have fewer.
+    """
+    fewest = min(frame.loc[frame["role"] == "sampled", "index"].value_counts(), default=1)
+    counted = frame.sort_values(["index", "seed"]).groupby("index").head(fewest).groupby("index")
+    columns = {"standalone_test_pct": counted["standalone_test_pct"].mean(), "num_seeds": counted.size()}
+    return counted.first().assign(**columns).reset_index()
 
 
 def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> dict[str, Estimate]:
@@ -136,7 +143,7 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
         name: estimate(rows, statistic, rng=np.random.default_rng(seed), num_resamples=num_resamples)
         for name, (rows, statistic) in wanted.items()
     }
-    for _, row in first_seeds(frame).query("role != 'sampled'").iterrows():
+    for _, row in mean_over_seeds(frame).query("role != 'sampled'").iterrows():
         gap = row["standalone_test_pct"] - row["inherited_test_pct"]
         figures[f"gap_{row['role']}_pct"] = Estimate(value=float(gap))
     return {name: figures[name] for name in TITLES if name in figures}

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from nas.fidelity.ranking import first_seeds
+from nas.fidelity.ranking import mean_over_seeds
 from nas.report.labels import QUANTITIES, SEARCHED_AS, describe_candidate, label
 from nas.results import best_values, front
 from nas.search.objectives import Constraint, Objective, as_costs, violations
@@ -191,8 +191,8 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
 
 
 def fidelity_figure(rows: pd.DataFrame) -> go.Figure:
-    """Inherited against stand-alone test accuracy of `load_rows`, first seeds, a colour a band, with the diagonal."""
-    rows = first_seeds(rows.dropna(subset=["standalone_test_pct", "inherited_test_pct"]))
+    """Inherited against stand-alone test accuracy of `load_rows`, a colour a band, with the diagonal."""
+    rows = mean_over_seeds(rows.dropna(subset=["standalone_test_pct", "inherited_test_pct"]))
     both = rows[["standalone_test_pct", "inherited_test_pct"]].to_numpy(float)
     margin = 0.06 * float(np.ptp(both)) or 1.0
     ends = [float(both.min()) - margin, float(both.max()) + margin]

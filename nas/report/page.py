@@ -248,9 +248,11 @@ def _fidelity(inputs: Inputs, page: _Page) -> str:
     if inputs.fidelity is None or inputs.fidelity_rows is None:
         return ""
     found, options = inputs.fidelity["figures"], inputs.fidelity["options"]
+    num_seeds = inputs.fidelity.get("num_seeds_averaged", 1)
+    seeds = "one seed" if num_seeds == 1 else f"mean of {num_seeds} seeds"
     text = (
         f"{inputs.fidelity['num_ranked']} sub-networks ranked by the accuracy they inherit from the supernet, against "
-        f"training each alone for {options['epochs_alone']} epochs (first seed). 95% intervals by bootstrap. "
+        f"training each alone for {options['epochs_alone']} epochs ({seeds}). 95% intervals by bootstrap. "
     )
     names = [name for name in TITLES if "kendall" in name and name in found]
     text += "; ".join(f"{TITLES[name]}: {_figure(found[name])}" for name in names) + "."

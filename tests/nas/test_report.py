@@ -126,7 +126,7 @@ def test_fidelity_is_shown_once_it_was_measured(tmp_path: Path) -> None:
     rows.loc[0, "role"], rows.loc[1, "role"] = "smallest", "largest"
     rows.to_csv(tmp_path / "fidelity.csv", index=False)
     figures = {name: figure.to_json() for name, figure in fidelity_figures(rows, num_resamples=20).items()}
-    content = {"figures": figures, "num_ranked": 6, "options": {"epochs_alone": 4}}
+    content = {"figures": figures, "num_ranked": 6, "num_seeds_averaged": 3, "options": {"epochs_alone": 4}}
     (tmp_path / "fidelity.json").write_text(json.dumps(content))
     page = _Page(write_report(tmp_path))
     assert page.placed == ["fidelity"]
@@ -137,7 +137,7 @@ def test_fidelity_is_shown_once_it_was_measured(tmp_path: Path) -> None:
     for text in (
         "Fidelity",
         "6 sub-networks ranked",
-        "for 4 epochs",
+        "for 4 epochs (mean of 3 seeds)",
         "Kendall, inherited: 1.00 (1.00 to 1.00)",
         "10.00",
     ):

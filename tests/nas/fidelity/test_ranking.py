@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nas.errors import UserError
-from nas.fidelity.ranking import TITLES, Ranked, correlation, estimate, fidelity_figures, ranked
+from nas.fidelity.ranking import TITLES, Ranked, correlation, estimate, fidelity_figures, mean_over_seeds, ranked
 from tests.nas.fidelity.tables import make_rows, repeat
 
 accuracies = st.lists(st.integers(0, 6).map(float), min_size=3, max_size=9)
@@ -88,7 +88,20 @@ def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:
     found = values(rows)
     pairs = itertools.combinations((first[:3], second, third), 2)
     assert found["seed_kendall"] == pytest.approx(np.mean([kendall_of_pairs(a, b) for a, b in pairs]))
-    assert found["kendall"] == 1.0  # the first seed's accuracies
+    assert found["kendall"] == 1.0  # the fourth has the first seed alone, so all are ranked by it
+
+
+def test_networks_are_ranked_by_the_mean_over_the_seeds_that_all_sampled_ones_have() -> None:
+    first, second = [50.0, 60.0, 70.0, 80.0], [60.0, 56.0, 40.0, 90.0]
+    rows = repeat(make_rows(first, [1.0, 2.0, 3.0, 4.0]), seed=1, standalone=second)
+    rows = repeat(rows, seed=2, standalone=[99.0])  # which the others don't have
+    rows.loc[rows["index"] == 3, "role"] = "largest"
+    rows = rows[(rows["index"] < 3) | (rows["seed"] == 0)]
+    assert ranked(rows).standalone_N.tolist() == [55.0, 58.0, 55.0, 80.0]
+    assert mean_over_seeds(rows)["num_seeds"].tolist() == [2, 2, 2, 1]
+    found = values(rows)
+    assert found["kendall"] == pytest.approx(kendall_of_pairs([1.0, 2.0, 3.0, 4.0], [55.0, 58.0, 55.0, 80.0]))
+    assert found["gap_largest_pct"] == 76.0
 
 
 def test_regret_is_what_the_five_chosen_miss() -> None:
