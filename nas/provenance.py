@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,17 @@ def provenance(packages: Iterable[str]) -> dict[str, Any]:
 
 @cache
 def commit() -> str | None:
-    """The commit of the checkout that the package runs from, marked when files differ from it; None when installed.
+    """The commit of the checkout that the package runs from, as it is when first asked for; None when installed.
 
-    As it is when first asked for: a program that writes into the checkout asks before.
+    Marked `-dirty` when tracked files differ from it, those below `results/` aside: they are what programs write.
     """
     root = Path(nas.__file__).parents[1]
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or None
+    git = partial(subprocess.run, cwd=root, capture_output=True, text=True, check=False)
+    head = git(["git", "rev-parse", "--verify", "--quiet", "HEAD"]).stdout.strip()
+    differs = git(["git", "diff", "--quiet", "HEAD", "--", ".", ":!results"]).returncode
+    return f"{head}-dirty" if head and differs else head or None
 
 
 def module_command() -> str:

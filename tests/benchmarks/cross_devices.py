@@ -32,7 +32,6 @@ NUM_TIMINGS = 3
 
 def compare(*, runs: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)], output: Path) -> None:
     """Measure every front on every device and write the tables."""
-    made_by = provenance(("torch", "onnx", "onnxruntime"))  # before files of the checkout change
     data, _ = load_inputs(merge_options(load_options(runs[0] / "config.yaml")))
     models = [(run.name, path) for run in runs for path in front_files(run)]
     rows: list[dict[str, Any]] = []
@@ -51,7 +50,7 @@ def compare(*, runs: Annotated[tuple[Path, ...], Parameter(consume_multiple=True
         "dominated_pct": {device: dominated(frame[frame["device"] == device]) for device in names},
         "models": {name: len(found) for name, found in policies.items()},
         "equal_models": {f"{a}, {b}": len(policies[a] & policies[b]) for a, b in itertools.combinations(names, 2)},
-    } | made_by
+    } | provenance(("torch", "onnx", "onnxruntime"))
     output.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     console = Console(width=160)
     for table in ("hypervolume", "dominated_pct"):

@@ -48,7 +48,6 @@ def measure_accuracy(
     about_path = output.with_suffix(".json")
     if profile is not None and profile.resolve() == about_path.resolve():
         raise SystemExit(f"--profile {profile} is where the figures go; give the profile another name than --output")
-    made_by = provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))  # before files of the checkout change
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     with rich_progress("profile") as progress:
         plan = plan_profile(
@@ -79,7 +78,7 @@ def measure_accuracy(
         "rows_measured": sum(row.measured for row in measured.rows),
         "networks_fitted": sum(row.role == "fit" for row in measured.networks),
         "runtime": f"{measured.runtime} {measured.runtime_version}",
-    } | made_by
+    } | provenance(("torch", "onnx", "onnxruntime", "scikit-learn"))
     about_path.write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(pd.DataFrame(figures).T.round(3).to_string())
 

@@ -27,7 +27,7 @@ def fill(
 
     A key names its `method`; rows of this package's searchers made with other code are made again.
     """
-    commit()  # before this table differs from it
+    commit()  # that of the code which runs, whatever is checked out when the table is done
     frame = pd.read_csv(path, dtype={"code": str}) if path.exists() else pd.DataFrame()
     stamped = [{**key, "code": _code_hash() if of_package(key["method"]) else "-"} for key in keys]
     missing = [key for key in stamped if not _is_row(frame, key).any()]

@@ -50,7 +50,6 @@ def transfer(
     output: Path = Path("results/transfer"),
 ) -> None:
     """Predict each device of the protocol from `samples` measured cells, `draws` times."""
-    made_by = provenance(("numpy", "scipy", "scikit-learn", "pandas"))  # before files of the checkout change
     split = Split(pd.read_parquet(table), json.loads(protocol.read_text()))
     started = time.perf_counter()
     sources_ms_ND = split.sources()
@@ -65,7 +64,7 @@ def transfer(
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / "transfer.csv", rows.to_csv(index=False, float_format="%.6g"))
     summary = summarise(rows)
-    about = {"command": module_command(), **made_by}
+    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn", "pandas"))}
     known = [row.dropna().to_dict() for _, row in summary.iterrows()]
     about |= {"draws": draws, **seconds, "rows": known}
     replace_text(output / "transfer.json", json.dumps(about, indent=1, allow_nan=False) + "\n")
