@@ -14,7 +14,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.calibration import Ranges, calibrate, check_method
 from nas.data import ImageData, Split
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, normalize, recalibrate
+from nas.evaluation import Scores, normalize, recalibrate, score
 from nas.progress import Progress
 from nas.quantization import simulate
 from nas.search import Objective, optimize, parse_constraint, parse_focus
@@ -40,6 +40,7 @@ OBJECTIVES = {
     objective.name: objective
     for objective in (
         Objective("error_pct", unit="%"),
+        Objective("cross_entropy", unit="nats"),
         Objective("latency_ms", unit="ms", expensive=False),
         Objective("size_bytes", unit="bytes", expensive=False),
         Objective("macs", expensive=False),
@@ -48,8 +49,8 @@ OBJECTIVES = {
         Objective("effectiveness", expensive=False),
     )
 }
-"""What may be optimised; lower is better but for entropy. `error_pct` is measured, the others are computed for any
-candidate; `predictors.entropy` says what the last two are."""
+"""What may be optimised; lower is better but for entropy. `error_pct` and `cross_entropy` are measured, the others are
+computed for any candidate; `predictors.entropy` says what the last two are."""
 
 DEVICE_FREE = ("macs", "params", "entropy", "effectiveness")
 """Objectives that need no profile."""
@@ -164,7 +165,11 @@ class Evaluator:
 
     def error_pct(self, candidate: Candidate, split: Split) -> float:
         """Top-1 error on a split, in %; lower is better."""
-        return 100 - accuracy_pct(self.network(candidate), split, self.data)
+        return 100 - self.score(candidate, split).accuracy_pct
+
+    def score(self, candidate: Candidate, split: Split) -> Scores:
+        """All scores on a split."""
+        return score(self.network(candidate), split, self.data)
 
 
 def target_evaluator(
@@ -182,8 +187,9 @@ def target_evaluator(
 
 
 class ErrorOf:
-    """The validation error of genotypes: what a search evaluates. It can be sent to other processes, weights and data
-    included, where it is built once.
+    """Validation error and cross-entropy of genotypes: what a search evaluates.
+
+    It can be sent to other processes, weights and data included, where it is built once.
     """
 
     def __init__(
@@ -206,7 +212,8 @@ class ErrorOf:
 
     def __call__(self, genotype: Genotype) -> dict[str, float]:
         with torch_threads(self._num_threads):
-            return {"error_pct": self.evaluator.error_pct(self.candidates.candidate(genotype), self.split)}
+            scores = self.evaluator.score(self.candidates.candidate(genotype), self.split)
+        return {"error_pct": 100 - scores.accuracy_pct, "cross_entropy": scores.cross_entropy}
 
     def __reduce__(self) -> tuple[Callable[..., "ErrorOf"], tuple[Any, ...]]:
         return _unpack_error_of, self._given
@@ -248,7 +255,7 @@ def run_search(
 
     Args:
         study: file or storage URL to which each measured candidate is appended; an existing one is continued.
-        num_images: validation images that decide an error; all by default.
+        num_images: validation images that decide error and cross-entropy; all by default.
         calibration: how ranges of static int8 are found, one of `nas.calibration.CALIBRATIONS`.
         num_threads: torch threads of every evaluation; part of what makes a search repeatable.
         study_name, time_limit_s, patience, executor: as in `nas.search.optimize`.

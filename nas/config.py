@@ -12,7 +12,7 @@ import yaml
 from hardware_profiles.errors import unknown_name
 from nas.errors import UserError
 
-OBJECTIVES = ("error_pct", "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
+OBJECTIVES = ("error_pct", "cross_entropy", "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
 """What a search can optimise and constrain."""
 
 EXECUTORS = ("local", "ray")

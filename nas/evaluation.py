@@ -1,10 +1,12 @@
-"""What a network is worth: batch-norm statistics of its own, then top-1 accuracy."""
+"""What a network is worth: batch-norm statistics of its own, then top-1 accuracy and smoother scores."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from nas.data import ImageData, Split
 
@@ -53,6 +55,30 @@ def predict_classes(network: nn.Module, images_BCHW: torch.Tensor, data: ImageDa
     return torch.cat([network(x_BCHW).argmax(dim=1) for x_BCHW in batches(images_BCHW, data)])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How a network does on a split. The two that count no hits depend less on which images are in it."""
+
+    accuracy_pct: float
+    """Top-1; higher is better."""
+    cross_entropy: float
+    """Mean over the images, in nats; lower is better."""
+    true_class_pct: float
+    """Mean probability of the true class; higher is better."""
+
+
+@torch.no_grad()
+def score(network: nn.Module, split: Split, data: ImageData) -> Scores:
+    """The scores of an eval-mode network, whose outputs are logits (B, classes)."""
+    logits_BK = torch.cat([network(x_BCHW) for x_BCHW in batches(split.images_BCHW, data)])
+    losses_B = F.cross_entropy(logits_BK.double(), split.labels_B, reduction="none")
+    return Scores(
+        accuracy_pct=100 * (logits_BK.argmax(dim=1) == split.labels_B).float().mean().item(),
+        cross_entropy=losses_B.mean().item(),
+        true_class_pct=100 * losses_B.neg().exp().mean().item(),
+    )
+
+
 def accuracy_pct(network: nn.Module, split: Split, data: ImageData) -> float:
     """Top-1 accuracy of an eval-mode network on a split, in %; higher is better."""
-    return 100 * (predict_classes(network, split.images_BCHW, data) == split.labels_B).float().mean().item()
+    return score(network, split, data).accuracy_pct

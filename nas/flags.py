@@ -131,9 +131,10 @@ class SearchFlags:
     """Options of the search."""
 
     objectives: Names = None
-    """Two or more of error_pct, latency_ms, size_bytes, macs, params, entropy (higher is better), effectiveness; with
-    commas. With three or more the default searcher takes what it expects to be best and explores less than with two.
-    [default: the first three]"""
+    """Two or more of error_pct, cross_entropy, latency_ms, size_bytes, macs, params, entropy (higher is better),
+    effectiveness; with commas. cross_entropy ranks networks by fewer images than error_pct needs. With three or more
+    the default searcher takes what it expects to be best and explores less than with two.
+    [default: error_pct, latency_ms, size_bytes]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     focus: Names = None

@@ -101,7 +101,7 @@ def constraint_verdict(
 ) -> str:
     """Whether some candidate keeps one constraint, as far as that is known."""
     name = parse_constraint(text).objective
-    if name == "error_pct":
+    if name in ("error_pct", "cross_entropy"):
         return "known only when accuracy has been measured"
     if profile is None and name in ("latency_ms", "size_bytes"):
         return "known when there is a profile"

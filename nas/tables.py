@@ -24,6 +24,7 @@ from search_spaces.cost import network_cost
 
 _FORMATS = {
     "error_pct": (1.0, "{:.2f}", "error %"),
+    "cross_entropy": (1.0, "{:.4f}", "nats"),
     "latency_ms": (1.0, "{:.3f}", "ms"),
     "size_bytes": (1e3, "{:.0f}", "kB"),
 }
@@ -43,7 +44,7 @@ _BUDGET = {
 def results_table(frame: pd.DataFrame, *, everything: bool = False) -> Table:
     """The front, fastest first, or every candidate in order of evaluation: what the search saw, what was measured."""
     rows = frame if everything else front(frame)
-    names = list(dict.fromkeys([*(o.name for o in objectives_of(frame)), "latency_ms", "macs", "params"]))
+    names = list(dict.fromkeys([*(o.name for o in objectives_of(frame)), "error_pct", "latency_ms", "macs", "params"]))
     names = [name for name in names if name in frame]
     measured = [name for name in ("error_pct", "latency_ms", "size_bytes") if frame[f"measured_{name}"].notna().any()]
     finetuned = [name for name in measured if name != "size_bytes" and frame[f"finetuned_{name}"].notna().any()]

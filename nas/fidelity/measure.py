@@ -12,11 +12,11 @@ import pandas as pd
 from hardware_profiles.device import describe_device
 from nas.data import ImageData
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, recalibrate
+from nas.evaluation import recalibrate, score
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.ranking import Estimate, fidelity_figures, mean_over_seeds, ranked
 from nas.fidelity.reuse import conditions, take_over
-from nas.fidelity.rows import Rows, load_rows
+from nas.fidelity.rows import INHERITED, Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
 from nas.fidelity.standalone import Load, discard, standalone_options, train_all
 from nas.progress import Progress, no_progress
@@ -68,7 +68,11 @@ def measure_fidelity(
     for place, member in enumerate(members):
         progress(1, 1, f"inherited accuracy {place + 1}/{len(members)}")
         network = recalibrate(supernet.extract(member.architecture), data)
-        inherited[member.index] = tuple(accuracy_pct(network, split, data) for split in (data.validation, data.test))
+        validation, test = (score(network, split, data) for split in (data.validation, data.test))
+        inherited[member.index] = (
+            *(validation.accuracy_pct, test.accuracy_pct),
+            *(test.cross_entropy, test.true_class_pct),
+        )
     frame = rows.finish(inherited)
     figures = fidelity_figures(frame, seed=options.seed)
     one_alone = standalone_options(recipe, num_epochs=options.epochs_alone, seed=options.seed)
@@ -81,10 +85,10 @@ def measure_fidelity(
 
 
 def is_complete(folder: Path, plan: Sequence[Training]) -> bool:
-    """Has every training a row with both accuracies, and is there a summary?"""
+    """Has every training a row with all scores, and is there a summary?"""
     if not ((folder / CSV).is_file() and (folder / JSON).is_file()):
         return False
-    rows = load_rows(folder / CSV).dropna(subset=["inherited_test_pct"])
+    rows = load_rows(folder / CSV).dropna(subset=list(INHERITED))
     done = set(zip(rows["index"], rows["seed"], strict=True))
     return all((training.member.index, training.seed) in done for training in plan)
 

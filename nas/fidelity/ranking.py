@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ TITLES = {
     "kendall": "Kendall, inherited",
     "spearman": "Spearman, inherited",
     "kendall_in_bands": "Kendall, inherited, mean of bands",
+    "cross_entropy_kendall": "Kendall, inherited cross-entropy",
+    "cross_entropy_kendall_in_bands": "Kendall, inherited cross-entropy, mean of bands",
+    "true_class_kendall": "Kendall, inherited probability of the true class",
+    "true_class_kendall_in_bands": "Kendall, inherited probability of the true class, mean of bands",
     "macs_kendall": "Kendall, MACs",
     "macs_spearman": "Spearman, MACs",
     "macs_kendall_in_bands": "Kendall, MACs, mean of bands",
@@ -53,6 +57,10 @@ class Ranked:
     standalone_N: np.ndarray
     """Mean over the seeds of `mean_over_seeds`."""
     inherited_N: np.ndarray
+    cross_entropy_N: np.ndarray
+    """Inherited, in nats; NaN in tables of earlier versions, as the next."""
+    true_class_N: np.ndarray
+    """Inherited mean probability of the true class, in %."""
     macs_N: np.ndarray
     band_N: np.ndarray
     """Centre in MMACs; one value for all without bands."""
@@ -61,13 +69,7 @@ class Ranked:
 
     def take(self, indices: np.ndarray) -> "Ranked":
         """These architectures; an index may occur several times."""
-        return Ranked(
-            standalone_N=self.standalone_N[indices],
-            inherited_N=self.inherited_N[indices],
-            macs_N=self.macs_N[indices],
-            band_N=self.band_N[indices],
-            seeds_NS=self.seeds_NS[indices],
-        )
+        return Ranked(**{field.name: getattr(self, field.name)[indices] for field in fields(self)})
 
     def repeated(self) -> "Ranked":
         """Those that were trained with more than one seed."""
@@ -96,6 +98,8 @@ def ranked(frame: pd.DataFrame) -> Ranked:
     return Ranked(
         standalone_N=means["standalone_test_pct"].to_numpy(float),
         inherited_N=means["inherited_test_pct"].to_numpy(float),
+        cross_entropy_N=means["inherited_test_cross_entropy"].to_numpy(float),
+        true_class_N=means["inherited_test_true_class_pct"].to_numpy(float),
         macs_N=means["macs"].to_numpy(float),
         band_N=means["band_mmacs"].fillna(0.0).to_numpy(float),
         seeds_NS=by_seed.loc[means["index"]].to_numpy(float),
@@ -130,13 +134,14 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
         "macs_kendall": (table, macs_kendall),
         "macs_spearman": (table, lambda t: correlation(stats.spearmanr, t.macs_N, t.standalone_N)),
     }
+    if np.isfinite(table.cross_entropy_N).any():
+        wanted["cross_entropy_kendall"] = (table, cross_entropy_kendall)
+        wanted["true_class_kendall"] = (table, true_class_kendall)
     if len(several.macs_N) > 1:
         wanted["seed_kendall"] = (several, seed_kendall)
     if frame["band_mmacs"].notna().any():
-        wanted["kendall_in_bands"] = (table, in_bands(inherited_kendall))
-        wanted["macs_kendall_in_bands"] = (table, in_bands(macs_kendall))
-        if "seed_kendall" in wanted:
-            wanted["seed_kendall_in_bands"] = (several, in_bands(seed_kendall))
+        kendalls = [name for name in wanted if name.endswith("kendall")]
+        wanted |= {f"{name}_in_bands": (wanted[name][0], in_bands(wanted[name][1])) for name in kendalls}
     wanted["gap_pct"] = (table, lambda t: float(np.mean(t.standalone_N - t.inherited_N)))
     wanted["top5_regret_pct"] = (table, top_regret)
     figures = {
@@ -171,6 +176,14 @@ def estimate(
 
 def inherited_kendall(table: Ranked) -> float:
     return correlation(stats.kendalltau, table.inherited_N, table.standalone_N)
+
+
+def cross_entropy_kendall(table: Ranked) -> float:
+    return correlation(stats.kendalltau, -table.cross_entropy_N, table.standalone_N)
+
+
+def true_class_kendall(table: Ranked) -> float:
+    return correlation(stats.kendalltau, table.true_class_N, table.standalone_N)
 
 
 def macs_kendall(table: Ranked) -> float:

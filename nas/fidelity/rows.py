@@ -14,7 +14,10 @@ from nas.fidelity.sampling import Training
 from nas.results import replace_text
 from search_spaces import SearchSpace
 
-INHERITED = ("inherited_validation_pct", "inherited_test_pct")
+INHERITED = (
+    *("inherited_validation_pct", "inherited_test_pct"),
+    *("inherited_test_cross_entropy", "inherited_test_true_class_pct"),
+)
 
 
 def load_rows(path: Path) -> pd.DataFrame:
@@ -27,6 +30,8 @@ def load_rows(path: Path) -> pd.DataFrame:
         standalone_validation_pct, standalone_test_pct: accuracy of the network trained alone; higher is better.
         seconds: what training it took.
         inherited_validation_pct, inherited_test_pct: the same for the recalibrated sub-network; NaN until the end.
+        inherited_test_cross_entropy, inherited_test_true_class_pct: its other scores (`nas.evaluation.Scores`); NaN
+            also in tables of earlier versions.
 
     Raises:
         UserError: the file is damaged.
@@ -35,6 +40,7 @@ def load_rows(path: Path) -> pd.DataFrame:
     counts = ("index", "macs", "params", "seed", "epochs")
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a gene may be called "none"
+        frame = frame.assign(**{name: float("nan") for name in INHERITED if name not in frame})
         return frame.astype(dict.fromkeys(numbers, float) | dict.fromkeys(counts, int))
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
@@ -52,7 +58,9 @@ class Rows:
             *("macs", "params", "seed", "epochs"),
             *("standalone_validation_pct", "standalone_test_pct", "seconds", *INHERITED),
         ]
-        if not path.exists() or not self._drop_partial_row():
+        if path.exists() and self._drop_partial_row():
+            self._columns = pd.read_csv(path, nrows=0).columns.tolist()
+        else:
             replace_text(path, self._line(dict(zip(self._columns, self._columns, strict=True))))
         self.done = {(int(row["index"]), int(row["seed"])) for _, row in load_rows(path).iterrows()}
         """(index, seed) of the trainings that have a row."""
@@ -75,7 +83,7 @@ class Rows:
         self.done.add((member.index, training.seed))
 
     def finish(self, inherited: Mapping[int, Iterable[float]]) -> pd.DataFrame:
-        """Add inherited accuracies, (validation, test) in % by index, put the rows in order and return them."""
+        """Add the columns `INHERITED` by index, put the rows in order and return them."""
         frame = load_rows(self._path).sort_values(["index", "seed"], ignore_index=True)
         for name, values in zip(INHERITED, zip(*inherited.values(), strict=True), strict=True):
             found = frame["index"].map(dict(zip(inherited, values, strict=True)))

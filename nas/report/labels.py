@@ -22,6 +22,7 @@ class Quantity:
 QUANTITIES = {
     "latency_ms": Quantity(title="latency", unit="ms"),
     "error_pct": Quantity(title="error", unit="%"),
+    "cross_entropy": Quantity(title="cross-entropy", unit="nats"),
     "size_bytes": Quantity(title="size", unit="kB", divisor=1e3),
     "macs": Quantity(title="MACs", unit="M", divisor=1e6),
     "params": Quantity(title="parameters", unit="k", divisor=1e3),
@@ -29,7 +30,7 @@ QUANTITIES = {
     "effectiveness": Quantity(title="depth over width", unit=""),
 }
 
-SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated"}
+SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated", "cross_entropy": "simulated"}
 """What the search's own value of a quantity is, where files are measured too; others are computed."""
 
 

@@ -155,6 +155,18 @@ def test_entropy_is_an_objective_to_maximise_and_effectiveness_a_limit(
     assert (row["entropy"], row["effectiveness"]) == (entropy(specs), effectiveness(specs))
 
 
+def test_cross_entropy_can_be_searched_in_place_of_the_error_that_is_measured_beside_it(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    options = {"objectives": ("cross_entropy", "latency_ms"), "num_images": 40}
+    frame = search(supernet, tiny_data, tiny_profile, num_evaluations=4, **options)
+    evaluator, split = Evaluator(supernet, tiny_data), tiny_data.validation.spread(40)
+    for row in frame.to_dict("records"):
+        candidate = CANDIDATES.candidate({choice.name: row[choice.name] for choice in CANDIDATES.choices})
+        found = evaluator.score(candidate, split)
+        assert (row["cross_entropy"], row["error_pct"]) == (found.cross_entropy, 100 - found.accuracy_pct)
+
+
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
     columns = CheapObjectives(CANDIDATES, tiny_profile)([])
     assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(

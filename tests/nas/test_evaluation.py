@@ -1,11 +1,13 @@
 """Batch-norm statistics and accuracy against slow, obvious references."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from nas.data import ImageData, Split
-from nas.evaluation import accuracy_pct, batches, normalize, recalibrate
+from nas.evaluation import accuracy_pct, batches, normalize, recalibrate, score
 from tests.tiny_space import tiny
 
 
@@ -40,12 +42,17 @@ def test_recalibration_twice_is_recalibration_once(tiny_data: ImageData) -> None
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_accuracy_counts_images_one_by_one(tiny_data: ImageData) -> None:
+def test_scores_are_means_over_images_one_by_one(tiny_data: ImageData) -> None:
     torch.manual_seed(0)
     network = recalibrate(tiny().build(tiny().smallest()), tiny_data, num_images=128)
     every = tiny_data.validation
-    split, hits = Split(images_BCHW=every.images_BCHW[:40], labels_B=every.labels_B[:40]), 0
+    split, hits, chances = Split(images_BCHW=every.images_BCHW[:40], labels_B=every.labels_B[:40]), 0, []
     with torch.no_grad():
         for image_CHW, label in zip(split.images_BCHW, split.labels_B, strict=True):
-            hits += int(network(normalize(image_CHW[None], tiny_data)).argmax() == label)
-    assert accuracy_pct(network, split, tiny_data) == pytest.approx(100 * hits / len(split))
+            logits_K = network(normalize(image_CHW[None], tiny_data))[0]
+            hits += int(logits_K.argmax() == label)
+            chances.append(float(logits_K.exp()[label] / logits_K.exp().sum()))
+    found = score(network, split, tiny_data)
+    assert found.accuracy_pct == accuracy_pct(network, split, tiny_data) == pytest.approx(100 * hits / len(split))
+    assert found.cross_entropy == pytest.approx(-sum(map(math.log, chances)) / len(split), rel=1e-4)
+    assert found.true_class_pct == pytest.approx(100 * sum(chances) / len(split), rel=1e-4)

@@ -30,6 +30,8 @@ def make_rows(
             "seconds": 1.0,
             "inherited_validation_pct": inherited,
             "inherited_test_pct": inherited,
+            "inherited_test_cross_entropy": np.nan,
+            "inherited_test_true_class_pct": np.nan,
         }
     )
 

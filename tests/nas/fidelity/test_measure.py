@@ -12,7 +12,7 @@ import torch
 
 from nas.data import ImageData
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, recalibrate
+from nas.evaluation import accuracy_pct, recalibrate, score
 from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity, training_budget
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.rows import load_rows
@@ -123,8 +123,11 @@ def test_inherited_accuracy_is_of_the_recalibrated_sub_network(measured: dict[st
     for member in MEMBERS:
         network = recalibrate(measured["supernet"].extract(member.architecture), tiny_data)
         row = measured["rows"].set_index("index").loc[[member.index]].iloc[0]
+        test = score(network, tiny_data.test, tiny_data)
         assert row["inherited_validation_pct"] == accuracy_pct(network, tiny_data.validation, tiny_data)
-        assert row["inherited_test_pct"] == accuracy_pct(network, tiny_data.test, tiny_data)
+        assert row["inherited_test_pct"] == test.accuracy_pct
+        assert row["inherited_test_cross_entropy"] == test.cross_entropy
+        assert row["inherited_test_true_class_pct"] == test.true_class_pct
 
 
 def test_the_summary_says_what_was_done_and_weights_are_gone(measured: dict[str, Any]) -> None:
