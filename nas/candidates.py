@@ -282,14 +282,6 @@ def run_search(
     )
     candidates = evaluate.candidates
     cheap = CheapObjectives(candidates, profile)
-    sensitivity_of = partial(
-        measure_sensitivity,
-        evaluate.evaluator.network,
-        space=space,
-        profile=profile,
-        data=data,
-        num_images=NUM_SENSITIVITY_IMAGES,
-    )
     with torch_threads(num_threads):
         return optimize(
             evaluate,
@@ -299,7 +291,7 @@ def run_search(
             searcher=searcher,
             seed=seed,
             canonical=lru_cached(candidates),
-            initial=[candidates.genotype(candidate) for candidate in first_candidates(cheap, sensitivity_of)],
+            initial=first_genotypes(evaluate.evaluator, cheap),
             constraints=limits,
             focus=[parse_focus(text, objectives) for text in focus],
             cheap=cheap,
@@ -327,6 +319,19 @@ def lru_cached(candidates: CandidateSpace) -> Callable[[Genotype], Genotype]:
         return candidates.canonical(dict(zip(names, values, strict=True)))
 
     return lambda genotype: dict(remembered(tuple(genotype[name] for name in names)))
+
+
+def first_genotypes(evaluator: Evaluator, cheap: CheapObjectives) -> list[Genotype]:
+    """`first_candidates` as genotypes; their policies are allocated by the evaluator's networks and data."""
+    sensitivity_of = partial(
+        measure_sensitivity,
+        evaluator.network,
+        space=cheap.candidates.space,
+        profile=cheap.profile,
+        data=evaluator.data,
+        num_images=NUM_SENSITIVITY_IMAGES,
+    )
+    return [cheap.candidates.genotype(candidate) for candidate in first_candidates(cheap, sensitivity_of)]
 
 
 def first_candidates(cheap: CheapObjectives, sensitivity_of: Callable[[Architecture], pd.DataFrame]) -> list[Candidate]:

@@ -14,7 +14,6 @@ No candidate is evaluated twice: scores are kept in `RUN/evaluated.jsonl`, for a
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,19 +25,17 @@ from rich.console import Console
 import nas
 from hardware_profiles.profile import find_profile
 from nas.candidates import (
-    NUM_SENSITIVITY_IMAGES,
     OBJECTIVES,
     CheapObjectives,
     ErrorOf,
     check_profile,
-    first_candidates,
+    first_genotypes,
     lru_cached,
 )
 from nas.config import load_options, merge_options
 from nas.run_inputs import load_inputs
 from nas.search import optimize
 from nas.search.pareto import hypervolume, on_front
-from nas.sensitivity import measure_sensitivity
 from nas.stages import hash_file, hash_text
 from nas.supernet import Supernet
 from search_spaces import Architecture, Genotype
@@ -107,17 +104,7 @@ class Trained:
             run / "evaluated.jsonl",
             inputs=f"{self.inputs}-test",
         )
-        self.initial = first_candidates(
-            self.cheap,
-            partial(
-                measure_sensitivity,
-                evaluate.evaluator.network,
-                space=space,
-                profile=profile,
-                data=data,
-                num_images=NUM_SENSITIVITY_IMAGES,
-            ),
-        )
+        self.initial = first_genotypes(evaluate.evaluator, self.cheap)
         smallest, largest = (self._logarithmic_costs(end) for end in (space.smallest(), space.largest()))
         self._best, self._span = np.array([largest[0], smallest[1]]), np.abs(largest - smallest)
 
@@ -131,7 +118,7 @@ class Trained:
             searcher=searcher,
             seed=seed,
             canonical=lru_cached(self.candidates),
-            initial=[self.candidates.genotype(candidate) for candidate in self.initial],
+            initial=self.initial,
             cheap=self.cheap,
         )
 
