@@ -9,7 +9,7 @@ and the profile's latency; every searcher begins with the same candidates. What 
 front in error on the *test* images, which no search saw, and *logarithm* of latency, where smallest to largest network
 in fp32 is the unit square and the reference point (1.1, 1.1); higher is better.
 
-No candidate is evaluated twice: scores are kept in `RUN/evaluated.jsonl`, for all searchers, seeds and later calls.
+Torch has one thread. No candidate is evaluated twice: scores are kept in `RUN/evaluated.jsonl`, for all searchers, seeds and later calls.
 """
 
 import json
@@ -89,7 +89,9 @@ class Trained:
         check_profile(profile, space)
         supernet = Supernet(space)
         supernet.load(run / "supernet.safetensors")
-        evaluate = ErrorOf(supernet, data, profile, num_images=num_images, calibration=config.calibration)
+        evaluate = ErrorOf(
+            supernet, data, profile, num_images=num_images, calibration=config.calibration, num_threads=1
+        )
         self.candidates, self.num_images = evaluate.candidates, len(evaluate.split)
         self.objectives = [OBJECTIVES[objective], OBJECTIVES["latency_ms"]]
         self.cheap = CheapObjectives(self.candidates, profile)
