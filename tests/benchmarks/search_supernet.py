@@ -9,7 +9,8 @@ and the profile's latency; every searcher begins with the same candidates. What 
 front in error on the *test* images, which no search saw, and *logarithm* of latency, where smallest to largest network
 in fp32 is the unit square and the reference point (1.1, 1.1); higher is better.
 
-Torch has one thread. No candidate is evaluated twice: scores are kept in `RUN/evaluated.jsonl`, for all searchers, seeds and later calls.
+Torch has one thread, as a second one waits for the first where other work runs. No candidate is evaluated twice: scores
+are kept in `RUN/evaluated.jsonl`, for all searchers, seeds and later calls.
 """
 
 import json
