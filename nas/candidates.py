@@ -12,6 +12,7 @@ import torch
 
 from hardware_profiles.profile import HardwareProfile
 from nas.calibration import Ranges, calibrate, check_method
+from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData, Split
 from nas.errors import UserError
 from nas.evaluation import Scores, normalize, recalibrate, score
@@ -235,7 +236,7 @@ def run_search(
     *,
     study: Path | str | None = None,
     study_name: str = STUDY_NAME,
-    objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     constraints: Sequence[str] = (),
     focus: Sequence[str] = (),
     num_evaluations: int = 60,

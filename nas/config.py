@@ -15,6 +15,8 @@ from nas.errors import UserError
 OBJECTIVES = ("error_pct", "cross_entropy", "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
 """What a search can optimise and constrain."""
 
+DEFAULT_OBJECTIVES = ("error_pct", "latency_ms", "size_bytes")
+
 EXECUTORS = ("local", "ray")
 """Where candidates are evaluated: in the process of the search, or by workers of a Ray cluster."""
 
@@ -80,7 +82,7 @@ class RunConfig:
     """Passes over the training images; None leaves it to `TrainOptions`."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of `nas.training.TrainOptions`; most of them in the YAML file only."""
-    objectives: tuple[str, ...] = ("error_pct", "latency_ms", "size_bytes")
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
     constraints: tuple[str, ...] = ()
     """Such as `latency_ms<=2.5`."""
     focus: tuple[str, ...] = ()
@@ -233,7 +235,7 @@ def _as_names(name: str, value: Any) -> tuple[str, ...]:
 
 
 def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...], focus: tuple[str, ...]) -> None:
-    if objectives == RunConfig.objectives and not constraints and not focus:
+    if objectives == DEFAULT_OBJECTIVES and not constraints and not focus:
         return  # the rules below cost imports
     from nas.search.objectives import check_name, parse_constraint, parse_focus
 

@@ -10,6 +10,7 @@ import pandas as pd
 from hardware_profiles.measure import LatencyStats
 from hardware_profiles.profile import HardwareProfile
 from nas.candidates import OBJECTIVES, target_evaluator
+from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData, Split
 from nas.evaluation import predict_classes
 from nas.export import export_model
@@ -44,7 +45,7 @@ class FrontModels:
         frame: pd.DataFrame,
         folder: Path,
         *,
-        objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+        objectives: Sequence[str] = DEFAULT_OBJECTIVES,
         constraints: Sequence[str] = (),
         architecture: Architecture | None = None,
         calibration: str = "min-max",

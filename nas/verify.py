@@ -23,7 +23,7 @@ from hardware_profiles.measure import InterleavedTiming, LatencyStats
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, Session
 from nas.candidates import torch_threads
-from nas.config import write_text
+from nas.config import DEFAULT_OBJECTIVES, write_text
 from nas.data import ImageData, Split
 from nas.evaluation import normalize
 from nas.front_models import FrontModels, error_pct, measurements
@@ -50,7 +50,7 @@ def verify_front(
     frame: pd.DataFrame,
     folder: Path,
     *,
-    objectives: Sequence[str] = ("error_pct", "latency_ms", "size_bytes"),
+    objectives: Sequence[str] = DEFAULT_OBJECTIVES,
     constraints: Sequence[str] = (),
     architecture: Architecture | None = None,
     calibration: str = "min-max",
