@@ -69,8 +69,12 @@ class Scores:
 
 @torch.no_grad()
 def score(network: nn.Module, split: Split, data: ImageData) -> Scores:
-    """The scores of an eval-mode network, whose outputs are logits (B, classes)."""
-    logits_BK = torch.cat([network(x_BCHW) for x_BCHW in batches(split.images_BCHW, data)])
+    """The scores of an eval-mode network, whose outputs are logits."""
+    return scores_of(torch.cat([network(x_BCHW) for x_BCHW in batches(split.images_BCHW, data)]), split)
+
+
+def scores_of(logits_BK: torch.Tensor, split: Split) -> Scores:
+    """The scores of logits of a split's images, in their order."""
     losses_B = F.cross_entropy(logits_BK.double(), split.labels_B, reduction="none")
     return Scores(
         accuracy_pct=100 * (logits_BK.argmax(dim=1) == split.labels_B).float().mean().item(),

@@ -1,6 +1,7 @@
 """The models of a study's front: which are exported, and who is on the front once their files are measured."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,18 @@ from nas.supernet import Supernet
 from search_spaces import Architecture
 from search_spaces.precision import Candidate, CandidateSpace
 
-MEASURED = {"error_pct": "measured_error_pct", "latency_ms": "measured_latency_ms", "size_bytes": "measured_size_bytes"}
+MEASURED = {name: f"measured_{name}" for name in ("error_pct", "cross_entropy", "latency_ms", "size_bytes")}
 """Column of the measured value of each objective that the exported file changes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outputs:
+    """What a model file gives for a split's images."""
+
+    classes: np.ndarray
+    """Top-1, in the order of the images."""
+    cross_entropy: float | None = None
+    """Mean over them, in nats; None where another machine ran the file, which sends classes alone."""
 
 
 class FrontModels:
@@ -99,17 +110,17 @@ class FrontModels:
         network = self._evaluator.network(self._candidate(index))
         return predict_classes(network, split.images_BCHW, self.data).numpy()
 
-    def add(self, index: int, classes: np.ndarray, simulated: np.ndarray, latency: LatencyStats) -> None:
-        """Let measured values of a candidate's file take the place of searched ones.
+    def add(self, index: int, outputs: Outputs, simulated: np.ndarray, latency: LatencyStats) -> None:
+        """Let measured values of a candidate's file take the place of searched ones; what wasn't measured stays.
 
         Args:
-            classes: top-1 that the file gives for the validation images.
-            simulated: what torch gives for them.
+            outputs: for the validation images.
+            simulated: top-1 classes that torch gives for them.
         """
-        found = measurements(self.path(index), classes, simulated, self.data.validation, latency)
+        found = measurements(self.path(index), outputs, simulated, self.data.validation, latency)
         self.measured[index] = {"index": index, "policy": self._policies.get(index, "searched"), **found}
-        for objective, column in MEASURED.items():
-            self._current.loc[self._current["index"] == index, objective] = found[column]
+        known = {name: found[column] for name, column in MEASURED.items() if column in found}
+        self._current.loc[self._current["index"] == index, list(known)] = list(known.values())
 
     def judge(self) -> list[dict[str, Any]]:
         """One row a measured candidate: its values, whether it is on the front, and why not."""
@@ -145,15 +156,16 @@ def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, s
 
 
 def measurements(
-    path: Path, classes: np.ndarray, simulated: np.ndarray, split: Split, latency: LatencyStats
+    path: Path, outputs: Outputs, simulated: np.ndarray, split: Split, latency: LatencyStats
 ) -> dict[str, float]:
-    """What a model file showed, `classes` and `simulated` ones being those of the split's images."""
+    """What a model file showed on a split's images; `simulated` are the classes that torch gives for them."""
     return {
         "measured_latency_ms": latency.latency_ms,
         "measured_latency_spread_pct": latency.spread_pct,
-        "measured_error_pct": error_pct(classes, split),
+        "measured_error_pct": error_pct(outputs.classes, split),
+        **({} if outputs.cross_entropy is None else {"measured_cross_entropy": outputs.cross_entropy}),
         "measured_size_bytes": path.stat().st_size,
-        "agreement_pct": 100 * float(np.mean(classes == simulated)),
+        "agreement_pct": 100 * float(np.mean(outputs.classes == simulated)),
     }
 
 

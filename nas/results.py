@@ -21,17 +21,20 @@ MEASURED = (
     "measured_latency_ms",
     "measured_latency_spread_pct",
     "measured_error_pct",
+    "measured_cross_entropy",
     "measured_size_bytes",
     "test_error_pct",
     "agreement_pct",
 )
-"""Columns that verifying adds: latency on the device and its spread; of the exported file the error on the validation
-split, the size, the error on the test split (which chooses nothing), and top-1 agreement with the torch simulation."""
+"""Columns that verifying adds: latency on the device and spread; of the exported file error and cross-entropy (nats,
+NaN where another machine measured) on the validation split, size, error on the test split (which chooses nothing), and
+top-1 agreement with the torch simulation."""
 
 FINETUNED = (
     "finetuned_latency_ms",
     "finetuned_latency_spread_pct",
     "finetuned_error_pct",
+    "finetuned_cross_entropy",
     "finetuned_size_bytes",
     "finetuned_test_error_pct",
     "finetuned_agreement_pct",

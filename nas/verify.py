@@ -25,8 +25,8 @@ from hardware_profiles.runtimes import Runtime, Session
 from nas.candidates import torch_threads
 from nas.config import DEFAULT_OBJECTIVES, write_text
 from nas.data import ImageData, Split
-from nas.evaluation import normalize
-from nas.front_models import FrontModels, error_pct, measurements
+from nas.evaluation import normalize, scores_of
+from nas.front_models import FrontModels, Outputs, error_pct, measurements
 from nas.onnx_model import INPUT
 from nas.progress import Progress, no_progress
 from nas.supernet import Supernet
@@ -108,19 +108,19 @@ def measure_front(
             share = len(waiting) / (len(models.measured) + len(waiting))
             step = _step(report, 0.6 * (1 - share), 0.6, len(waiting))
             expected_ms = [models.predicted_ms(index) for index in waiting]
-            classes, stats = _run_and_time(
+            outputs, stats = _run_and_time(
                 sessions, [data.validation], data, batch_size, step, num_threads, expected_ms=expected_ms
             )
-            for index, found, expected, latency in zip(waiting, classes, simulated, stats, strict=True):
-                models.add(index, found[0], expected, latency)
+            for index, (found,), expected, latency in zip(waiting, outputs, simulated, stats, strict=True):
+                models.add(index, found, expected, latency)
         rows = models.judge()
         members = [row for row in rows if row["on_front"] or row["policy"] != "searched"]
         sessions = [runtime.load(models.path(row["index"])) for row in members]
         step = _step(report, 0.6, 1.0, len(members))
-        classes, stats = _run_and_time(sessions, [data.test], data, batch_size, step, num_threads)
-        for member, found, latency in zip(members, classes, stats, strict=True):
+        outputs, stats = _run_and_time(sessions, [data.test], data, batch_size, step, num_threads)
+        for member, (found,), latency in zip(members, outputs, stats, strict=True):
             member["repeated_latency_ms"] = latency.latency_ms
-            member["test_error_pct"] = error_pct(found[0], data.test)
+            member["test_error_pct"] = error_pct(found.classes, data.test)
     _write_rows(path, describe_target(runtime, profile) | {"seconds": time.perf_counter() - started}, rows)
     report(1, 1, "done")
     return pd.DataFrame(rows)
@@ -181,7 +181,7 @@ def record_front(
     with torch_threads(num_threads):
         for index, result in results.items():
             expected = models.simulated(index, models.data.validation)
-            models.add(index, result.validation, expected, result.latency)
+            models.add(index, Outputs(classes=result.validation), expected, result.latency)
     rows = models.judge()
     for row in rows:
         if row["on_front"] or row["policy"] != "searched":
@@ -227,21 +227,24 @@ def measure_files(
     sessions = [runtime.load(path) for path in paths]
     found, stats = _run_and_time(sessions, [data.validation, data.test], data, batch_size, step, num_threads)
     return [
-        measurements(path, classes, expected, data.validation, latency) | {"test_error_pct": error_pct(test, data.test)}
-        for path, (classes, test), expected, latency in zip(paths, found, simulated, stats, strict=True)
+        measurements(path, validation, expected, data.validation, latency)
+        | {"test_error_pct": error_pct(test.classes, data.test)}
+        for path, (validation, test), expected, latency in zip(paths, found, simulated, stats, strict=True)
     ]
 
 
-def run_classes(session: Session, split: Split, data: ImageData, batch_size: int) -> np.ndarray:
-    """Top-1 classes that a model file gives, at the target's batch; a last, smaller batch is filled up."""
+def run_file(session: Session, split: Split, data: ImageData, batch_size: int) -> Outputs:
+    """What a model file gives, at the target's batch; a last, smaller batch is filled up."""
     found = []
     for images_BCHW in split.images_BCHW.split(batch_size * 64):
         x_BCHW = normalize(images_BCHW, data).contiguous()
         padding = x_BCHW[-1:].expand(-len(x_BCHW) % batch_size, -1, -1, -1)
         parts = torch.cat([x_BCHW, padding]).split(batch_size)
-        logits_BC = np.concatenate([outputs[0] for outputs in session.run_all([{INPUT: p.numpy()} for p in parts])])
-        found.append(logits_BC[: len(x_BCHW)].argmax(axis=1))
-    return np.concatenate(found)
+        logits_BK = np.concatenate([outputs[0] for outputs in session.run_all([{INPUT: p.numpy()} for p in parts])])
+        found.append(logits_BK[: len(x_BCHW)])
+    logits_NK = np.concatenate(found)
+    scores = scores_of(torch.from_numpy(logits_NK), split)
+    return Outputs(classes=logits_NK.argmax(axis=1), cross_entropy=scores.cross_entropy)
 
 
 def _run_and_time(
@@ -253,21 +256,21 @@ def _run_and_time(
     num_threads: int,
     *,
     expected_ms: Sequence[float] = (),
-) -> tuple[list[list[np.ndarray]], list[LatencyStats]]:
-    """Classes of every session on every split, sessions side by side; and latencies, timed before and after that.
+) -> tuple[list[list[Outputs]], list[LatencyStats]]:
+    """Outputs of every session on every split, sessions side by side; and latencies, timed before and after that.
 
     Where sessions are slower than `expected_ms`, they are timed at `MORE_MOMENTS`.
     """
 
-    def run(session: Session) -> list[np.ndarray]:
-        found = [run_classes(session, split, data, batch_size) for split in splits]
+    def run(session: Session) -> list[Outputs]:
+        found = [run_file(session, split, data, batch_size) for split in splits]
         step()
         return found
 
     timing, moment_s = _timing(sessions, data, batch_size), TIMING_S_PER_MODEL * len(sessions) / 2
     timing.take(moment_s)
     with ThreadPoolExecutor(num_threads) as pool:
-        classes = list(pool.map(run, sessions))
+        outputs = list(pool.map(run, sessions))
     timing.take(moment_s)
     for _ in range(MORE_MOMENTS):
         ratios = [found.latency_ms / ms for found, ms in zip(timing.stats(), expected_ms, strict=False)]
@@ -275,7 +278,7 @@ def _run_and_time(
             break
         time.sleep(moment_s)
         timing.take(moment_s)
-    return classes, timing.stats()
+    return outputs, timing.stats()
 
 
 def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:

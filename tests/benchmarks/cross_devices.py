@@ -25,7 +25,7 @@ from nas.data import ImageData
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
-from nas.verify import run_classes, time_sessions
+from nas.verify import run_file, time_sessions
 
 NUM_TIMINGS = 3
 
@@ -79,7 +79,7 @@ def measure_on(
     for _ in range(NUM_TIMINGS):
         sessions = [runtime.load(path) for _, path in models]
         timings.append([stats.latency_ms for stats in time_sessions(sessions, data, profile.batch_size)])
-    found = [run_classes(session, data.validation, data, profile.batch_size) for session in sessions]
+    found = [run_file(session, data.validation, data, profile.batch_size).classes for session in sessions]
     return [
         {
             "device": device,

@@ -27,7 +27,7 @@ from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
 from nas.supernet import Supernet
-from nas.verify import run_classes
+from nas.verify import run_file
 from search_spaces.precision import Candidate, CandidateSpace
 
 MAX_DIFFERENCE_POINTS = 0.3
@@ -105,7 +105,7 @@ def row_of(evaluator: Evaluator, candidate: Candidate, runtime: Runtime, split: 
     options = {"batch_size": evaluator.batch_size, "weight_bits": evaluator.bits}
     model = export_network(network, candidate.policy, ranges, **options).SerializeToString()
     simulated = predict_classes(evaluator.network(candidate), split.images_BCHW, evaluator.data).numpy()
-    found = run_classes(runtime.load(model), split, evaluator.data, evaluator.batch_size)
+    found = run_file(runtime.load(model), split, evaluator.data, evaluator.batch_size).classes
     labels = split.labels_B.numpy()
     simulated_pct, file_pct = (100 * float(np.mean(classes == labels)) for classes in (simulated, found))
     used = [candidate.policy[spec.name] for spec in network.specs]

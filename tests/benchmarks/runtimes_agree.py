@@ -29,7 +29,7 @@ from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
-from nas.verify import run_classes
+from nas.verify import run_file
 
 MAX_DIFFERENCE_POINTS = 0.3
 
@@ -98,7 +98,8 @@ def rows_of(
     labels = split.labels_B.numpy()
     simulated = predict_classes(load_model(folder), split.images_BCHW, data).numpy()
     found = [
-        run_classes(runtime.load(folder / "model.onnx"), split, data, description["batch_size"]) for runtime in runtimes
+        run_file(runtime.load(folder / "model.onnx"), split, data, description["batch_size"]).classes
+        for runtime in runtimes
     ]
     return [
         {

@@ -67,6 +67,7 @@ def write_verified(folder: Path, study: Study) -> None:
             "measured_latency_ms": frame["latency_ms"][index] * rng.normal(1.02, 0.05),
             "measured_latency_spread_pct": 1.5,
             "measured_error_pct": frame["error_pct"][index] + rng.normal(0.1, 0.2),
+            "measured_cross_entropy": rng.uniform(0.3, 0.5),
             "measured_size_bytes": int(frame["size_bytes"][index]) + 2000,
             "test_error_pct": frame["error_pct"][index] + rng.normal(0.5, 0.3),
             "agreement_pct": 99.7,

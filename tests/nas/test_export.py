@@ -15,7 +15,7 @@ from nas.errors import UserError
 from nas.evaluation import normalize
 from nas.export import FILES, export_model, load_model
 from nas.supernet import Supernet
-from nas.verify import run_classes
+from nas.verify import run_file
 from search_spaces.precision import Candidate, CandidateSpace
 from tests.nas.quantized_networks import random_candidate, rms
 from tests.tiny_space import tiny
@@ -77,7 +77,7 @@ def test_loaded_model_agrees_with_the_file(
     difference = loaded - evaluator.network(candidate)(x_BCHW)
     assert rms(difference) < 0.02 * rms(loaded)
     assert (difference.abs().amax(dim=1) < 1e-5).float().mean() > 0.9  # but for ties that memory formats round apart
-    classes = run_classes(get_runtime("onnxruntime").load(folder / "model.onnx"), split, tiny_data, batch_size=1)
+    classes = run_file(get_runtime("onnxruntime").load(folder / "model.onnx"), split, tiny_data, batch_size=1).classes
     assert np.mean(classes == loaded.argmax(dim=1).numpy()) >= 0.99
 
 
@@ -102,7 +102,7 @@ def test_last_batch_is_filled_up(evaluator: Evaluator, tiny_data: ImageData, tmp
     sevens = Evaluator(evaluator.supernet, tiny_data, batch_size=7, bits=7)
     folder = export_model(sevens, CHOSEN[0], tmp_path / "0")
     session = get_runtime("onnxruntime").load(folder / "model.onnx")
-    classes = run_classes(session, tiny_data.validation, tiny_data, batch_size=7)
+    classes = run_file(session, tiny_data.validation, tiny_data, batch_size=7).classes
     with torch.no_grad():
         expected = load_model(folder)(normalize(tiny_data.validation.images_BCHW, tiny_data)).argmax(dim=1)
     assert len(classes) == len(tiny_data.validation) == 120

@@ -14,13 +14,14 @@ from hardware_profiles.measure import LatencyStats, Sampler
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
+from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.export import FILES
-from nas.front_models import MEASURED, FrontModels
+from nas.front_models import MEASURED, FrontModels, Outputs
 from nas.supernet import Supernet
 from nas.tables import describe_verified
-from nas.verify import MORE_MOMENTS, FileResult, export_unmeasured, record_front, run_classes, verify_front
+from nas.verify import MORE_MOMENTS, FileResult, export_unmeasured, record_front, run_file, verify_front
 from tests.tiny_space import tiny
 
 
@@ -36,9 +37,10 @@ def frame(supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfil
 
 
 def dominated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Is another row at least as good in every measured value, and better in one?"""
-    values = [row[column] for column in MEASURED.values()]
-    others = [[other[column] for column in MEASURED.values()] for other in rows]
+    """Is another row at least as good in every measured objective, and better in one?"""
+    columns = [MEASURED[name] for name in DEFAULT_OBJECTIVES]
+    values = [row[column] for column in columns]
+    others = [[other[column] for column in columns] for other in rows]
     return any(all(a <= b for a, b in zip(other, values, strict=True)) and other != values for other in others)
 
 
@@ -65,10 +67,29 @@ def test_measured_values_decide_who_is_on_the_front(
         assert row["on_front"] != dominated(row, rows)
         assert bool(row["reason"]) != row["on_front"]
         assert ("test_error_pct" in row) == row["on_front"]
-    told = frame.set_index("index")["error_pct"]
-    assert all(row["measured_error_pct"] == pytest.approx(told[row["index"]], abs=5) for row in rows)
+    told = frame.set_index("index")
+    assert all(row["measured_error_pct"] == pytest.approx(told["error_pct"][row["index"]], abs=5) for row in rows)
+    assert all(
+        row["measured_cross_entropy"] == pytest.approx(told["cross_entropy"][row["index"]], 0.02) for row in rows
+    )
     assert written["device"]["processor"] == tiny_profile.device.processor
     assert written["runtime"].startswith("onnxruntime ")
+
+
+def test_a_front_of_cross_entropies_is_judged_by_those_of_the_files(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    models = FrontModels(
+        supernet, tiny_data, tiny_profile, frame, tmp_path, objectives=("cross_entropy", "size_bytes"), max_models=3
+    )
+    names, latency = models.waiting(), LatencyStats(latency_ms=1.0, spread_pct=2.0, num_runs=3)
+    worst = frame.set_index("index").loc[names, "size_bytes"].idxmax()
+    for index in names:
+        models.export(index)
+        classes = np.zeros(len(tiny_data.validation), int)
+        found = Outputs(classes=classes, cross_entropy=9.0 if index == worst else 1.0)
+        models.add(index, found, classes, latency)
+    assert {row["index"]: row["on_front"] for row in models.judge()}[worst] is False
 
 
 class BusyTiming:
@@ -211,8 +232,8 @@ def test_a_front_is_exported_unmeasured_and_judged_by_results_from_elsewhere(
     for place, index in enumerate(exported["index"]):
         session = runtime.load(models().path(index))
         results[index] = FileResult(
-            validation=run_classes(session, tiny_data.validation, tiny_data, 1),
-            test=run_classes(session, tiny_data.test, tiny_data, 1),
+            validation=run_file(session, tiny_data.validation, tiny_data, 1).classes,
+            test=run_file(session, tiny_data.test, tiny_data, 1).classes,
             latency=LatencyStats(latency_ms=1.0 + place, spread_pct=2.0, num_runs=3),
         )
     recorded = record_front(models(), results, {"device": {"processor": "there"}}, tmp_path / "verified.json")
@@ -221,6 +242,7 @@ def test_a_front_is_exported_unmeasured_and_judged_by_results_from_elsewhere(
     told = frame.set_index("index")["error_pct"]
     for row in rows:
         assert row["measured_error_pct"] == pytest.approx(told[row["index"]], abs=5)
+        assert "measured_cross_entropy" not in row
         assert row["agreement_pct"] >= 95
         assert row["on_front"] != dominated(row, rows)
         assert ("test_error_pct" in row) == row["on_front"]
