@@ -12,7 +12,10 @@ import yaml
 from hardware_profiles.errors import unknown_name
 from nas.errors import UserError
 
-OBJECTIVES = ("error_pct", "cross_entropy", "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
+EVALUATED = ("error_pct", "cross_entropy")
+"""Objectives that only an evaluation of a candidate gives; the others are computed."""
+
+OBJECTIVES = (*EVALUATED, "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
 """What a search can optimise and constrain."""
 
 DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms", "size_bytes")
@@ -248,6 +251,11 @@ def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...],
             + ", ".join(OBJECTIVES)
         )
     for text in constraints:
-        parse_constraint(text, OBJECTIVES)
+        name = parse_constraint(text, OBJECTIVES).objective
+        if name in EVALUATED and name not in objectives:
+            raise UserError(
+                f"constraint {text!r} limits {name}, which a search learns to keep when it is an objective; "
+                f"add --objectives {name},latency_ms"
+            )
     for text in focus:
         parse_focus(text, objectives)

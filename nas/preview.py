@@ -19,7 +19,7 @@ from nas.candidates import (
     device_free_costs,
     lru_cached,
 )
-from nas.config import RunConfig
+from nas.config import EVALUATED, RunConfig
 from nas.data import ImageData, Split
 from nas.errors import UserError
 from nas.profiling import num_rows
@@ -101,7 +101,7 @@ def constraint_verdict(
 ) -> str:
     """Whether some candidate keeps one constraint, as far as that is known."""
     name = parse_constraint(text).objective
-    if name in ("error_pct", "cross_entropy"):
+    if name in EVALUATED:
         return "known only when accuracy has been measured"
     if profile is None and name in ("latency_ms", "size_bytes"):
         return "known when there is a profile"

@@ -65,8 +65,12 @@ def test_a_bad_file_is_refused_in_one_line(text: str, message: str, tmp_path: Pa
         ({"objectives": 3}, "objectives is 3; it must be a list of texts"),
         ({"objectives": ["macs", "macs"]}, "two or more different ones"),
         ({"constraints": ["macs=3"]}, "constraint 'macs=3' must be"),
+        (
+            {"constraints": ["error_pct<=9"]},
+            "limits error_pct, .* add --objectives error_pct,latency_ms",
+        ),
         ({"focus": ["latency_ms=3"]}, "focus 'latency_ms=3' must be"),
-        ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: error_pct, latency_ms"),
+        ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: cross_entropy, latency_ms"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], message: str) -> None:
