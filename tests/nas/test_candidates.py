@@ -164,7 +164,8 @@ def test_cross_entropy_can_be_searched_in_place_of_the_error_that_is_measured_be
     for row in frame.to_dict("records"):
         candidate = CANDIDATES.candidate({choice.name: row[choice.name] for choice in CANDIDATES.choices})
         found = evaluator.score(candidate, split)
-        assert (row["cross_entropy"], row["error_pct"]) == (found.cross_entropy, 100 - found.accuracy_pct)
+        assert row["cross_entropy"] == pytest.approx(found.cross_entropy, rel=1e-5)  # here with other threads
+        assert row["error_pct"] == 100 - found.accuracy_pct
 
 
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
