@@ -4,7 +4,8 @@
 
 RUN is the folder of a run with a supernet. Architectures are drawn uniformly, in fp32, and recalibrated. For every
 number of validation images, and as many draws of them, the architectures are ranked by top-1 accuracy, by cross-entropy
-and by mean probability of the true class; FILE has the mean Kendall of each with test accuracy, and its deviation over draws.
+and by mean probability of the true class. FILE has the mean Kendall of each with test accuracy, and its deviation over
+draws.
 """
 
 import json
