@@ -191,9 +191,15 @@ def macs_kendall(table: Ranked) -> float:
 
 
 def seed_kendall(table: Ranked) -> float:
-    """Mean over pairs of seeds: how well one training ranks another of the same networks, the ceiling of a ranking."""
-    pairs = itertools.combinations(table.seeds_NS.T, 2)
-    return mean_of_finite([correlation(stats.kendalltau, one_N, other_N) for one_N, other_N in pairs])
+    """How well one training ranks another of the same networks, the ceiling of a ranking.
+
+    Mean over pairs of seeds, each weighted by its networks: a seed that few were trained with says little.
+    """
+    pairs = list(itertools.combinations(table.seeds_NS.T, 2))
+    found = np.array([correlation(stats.kendalltau, one_N, other_N) for one_N, other_N in pairs])
+    counts = np.array([np.isfinite(one_N + other_N).sum() for one_N, other_N in pairs])
+    known = np.isfinite(found)
+    return float(np.average(found[known], weights=counts[known])) if known.any() else math.nan
 
 
 def in_bands(statistic: Statistic) -> Statistic:
