@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import moocore
 import numpy as np
 import pandas as pd
 
@@ -45,7 +46,8 @@ class FrontModels:
         frame: the study's rows, as `run_search` returns them.
         folder: where model files are, each in a folder named by its index.
         calibration: as the search was given it.
-        max_models: how many candidates are chosen at most: the best in each objective, then some spread over the front.
+        max_models: how many candidates are chosen at most: the best in each objective, then those that leave the front
+            the most hypervolume when others are dropped one by one.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class FrontModels:
     def waiting(self) -> list[int]:
         """Indices still to measure: uniform policies, then members of the front as far as there is room.
 
-        Where there is too little, those come first that are the best in an objective, and then some evenly spread.
+        Where there is too little, those come first that are the best in an objective, and then those that leave the
+        front the most hypervolume.
         """
         room = self.max_models - len(self.measured)
         must = [index for index in self._policies if index not in self.measured]
@@ -83,11 +86,15 @@ class FrontModels:
         waiting = [int(i) for i in front["index"] if int(i) not in self.measured and int(i) not in must]
         room -= len(must)
         if len(waiting) > room:
-            lowest = as_costs(front, self._objectives).argmin(axis=0)
-            best = [index for index in dict.fromkeys(front["index"].iloc[lowest].astype(int)) if index in waiting]
+            costs = pd.DataFrame(_scaled(as_costs(front, self._objectives)), index=front["index"].astype(int))
+            best = [index for index in dict.fromkeys(costs.idxmin()) if index in waiting]
             others = [index for index in waiting if index not in best]
-            spread = np.linspace(0, len(others) - 1, max(room - len(best), 0)).round().astype(int)
-            waiting = [*best[: max(room, 0)], *(others[place] for place in spread)]
+            while others and len(best) + len(others) > room:
+                shares = moocore.hv_contributions(costs.to_numpy(), ref=1.1)
+                share_of = dict(zip(costs.index, shares, strict=True))
+                others.remove(least := min(others, key=share_of.__getitem__))
+                costs = costs.drop(index=least)
+            waiting = [*best[: max(room, 0)], *others]
         return must + waiting
 
     def path(self, index: int) -> Path:
@@ -140,6 +147,15 @@ class FrontModels:
         return self._candidates.candidate(
             {choice.name: _plain(row[choice.name]) for choice in self._candidates.choices}
         )
+
+
+def _scaled(costs: np.ndarray) -> np.ndarray:
+    """Costs (N x M) from 0 to 1 in each column, in logarithms where all are positive: half as slow is half as slow."""
+    for column in range(costs.shape[1]):
+        if (costs[:, column] > 0).all():
+            costs[:, column] = np.log(costs[:, column])
+    low, span = costs.min(axis=0), np.ptp(costs, axis=0)
+    return (costs - low) / np.where(span > 0, span, 1.0)
 
 
 def uniform_rows(frame: pd.DataFrame, candidates: CandidateSpace) -> dict[int, str]:

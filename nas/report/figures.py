@@ -158,7 +158,8 @@ def predictor_figure(errors: pd.Series, name: str) -> go.Figure:
     )
     style_figure(figure, height=320)
     figure.update_xaxes(title_text="batch", dtick=max(1, len(errors) // 10))
-    figure.update_yaxes(title_text=f"mean absolute error of {label(name)}", rangemode="tozero")
+    unit = QUANTITIES[name].unit if name in QUANTITIES else ""
+    figure.update_yaxes(title_text="mean absolute error" + (f" ({unit})" if unit else ""), rangemode="tozero")
     return figure
 
 

@@ -22,8 +22,8 @@ class Quantity:
 QUANTITIES = {
     "latency_ms": Quantity(title="latency", unit="ms"),
     "error_pct": Quantity(title="error", unit="%"),
-    "cross_entropy": Quantity(title="cross-entropy", unit="nats"),
     "size_bytes": Quantity(title="size", unit="kB", divisor=1e3),
+    "cross_entropy": Quantity(title="cross-entropy", unit="nats"),
     "macs": Quantity(title="MACs", unit="M", divisor=1e6),
     "params": Quantity(title="parameters", unit="k", divisor=1e3),
     "entropy": Quantity(title="entropy", unit="nats"),

@@ -221,7 +221,8 @@ def _progress(inputs: Inputs, page: _Page) -> str:
         return _section("Search progress", f"<p>{text}</p>{curve}{note}")
     left = _section("Search progress", f"<p>{text}</p>{curve}")
     name, found = next(iter(errors.items()))
-    text = "What the predictor expected of each batch, before measuring it, against what came out; lower is better."
+    what = QUANTITIES[name].title if name in QUANTITIES else name
+    text = f"The {escape(what)} that the predictor expected of each batch against what came out; lower is better."
     right = _section("Predictor", f"<p>{text}</p>{page.chart('predictor', figures.predictor_figure(found, name))}")
     return f'<div class="pair">{left}{right}</div>'
 
@@ -289,7 +290,9 @@ def _table(inputs: Inputs) -> str:
     members = front(inputs.frame)
     if members.empty:
         return _section("Models", _missing("No model is on the front yet."))
-    names = [name for name in (*QUANTITIES, *(o.name for o in inputs.objectives)) if name in members]
+    objectives = [o.name for o in inputs.objectives]
+    usual = [name for name in QUANTITIES if name not in ("entropy", "effectiveness")]
+    names = [name for name in (*usual, *objectives) if name in members]
     columns: dict[str, list[str]] = {"#": [str(index) for index in members["index"]]}
     for name in dict.fromkeys(names):
         measured = f"measured_{name}"

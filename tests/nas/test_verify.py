@@ -189,12 +189,23 @@ def test_the_best_of_each_objective_is_exported_first(
     front["latency_ms"] = 1.0 + number
     front["size_bytes"] = 1000.0 - number
     front["size_bytes"] -= np.where(number == 5, 500, 0)
-    front["error_pct"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
+    front["cross_entropy"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
     models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, max_models=room)
     waiting = models.waiting()
     expected = front["index"].iloc[[3, 0, 5]].tolist()
     assert waiting[:3] == expected[:room]
     assert len(set(waiting)) == room
+
+
+def test_a_front_with_little_room_drops_what_costs_least_hypervolume(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    front = frame.head(6).copy()
+    front["latency_ms"] = [1.0, 2.0, 2.1, 2.2, 3.0, 4.0]
+    front["cross_entropy"] = [0.9, 0.8, 0.3, 0.29, 0.28, 0.1]  # the second adds least, then the fifth
+    options = {"objectives": ("cross_entropy", "latency_ms"), "max_models": 4}
+    models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, **options)
+    assert sorted(models.waiting()) == front["index"].iloc[[0, 2, 3, 5]].tolist()
 
 
 def test_failed_rows_are_never_exported(
