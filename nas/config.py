@@ -18,8 +18,7 @@ EVALUATED = ("error_pct", "cross_entropy")
 OBJECTIVES = (*EVALUATED, "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
 """What a search can optimise and constrain."""
 
-DEFAULT_OBJECTIVES = ("cross_entropy", "latency_ms", "size_bytes")
-"""Cross-entropy instead of error: it tells networks apart by fewer images (`results/search`)."""
+DEFAULT_OBJECTIVES = ("error_pct", "latency_ms", "size_bytes")
 
 EXECUTORS = ("local", "ray")
 """Where candidates are evaluated: in the process of the search, or by workers of a Ray cluster."""

@@ -189,7 +189,7 @@ def test_the_best_of_each_objective_is_exported_first(
     front["latency_ms"] = 1.0 + number
     front["size_bytes"] = 1000.0 - number
     front["size_bytes"] -= np.where(number == 5, 500, 0)
-    front["cross_entropy"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
+    front["error_pct"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
     models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, max_models=room)
     waiting = models.waiting()
     expected = front["index"].iloc[[3, 0, 5]].tolist()
