@@ -187,7 +187,7 @@ def target_evaluator(
     )
 
 
-class ErrorOf:
+class ScoresOf:
     """Validation error and cross-entropy of genotypes: what a search evaluates.
 
     It can be sent to other processes, weights and data included, where it is built once.
@@ -216,17 +216,17 @@ class ErrorOf:
             scores = self.evaluator.score(self.candidates.candidate(genotype), self.split)
         return {"error_pct": 100 - scores.accuracy_pct, "cross_entropy": scores.cross_entropy}
 
-    def __reduce__(self) -> tuple[Callable[..., "ErrorOf"], tuple[Any, ...]]:
-        return _unpack_error_of, self._given
+    def __reduce__(self) -> tuple[Callable[..., "ScoresOf"], tuple[Any, ...]]:
+        return _unpack_scores_of, self._given
 
 
-def _unpack_error_of(
+def _unpack_scores_of(
     space: SearchSpace, flat: torch.Tensor, data: ImageData, profile: HardwareProfile, options: dict[str, Any]
-) -> ErrorOf:
+) -> ScoresOf:
     supernet = Supernet(space)
     with torch.no_grad():
         supernet.flat.copy_(flat)
-    return ErrorOf(supernet, data, profile, **options)
+    return ScoresOf(supernet, data, profile, **options)
 
 
 def run_search(
@@ -272,7 +272,7 @@ def run_search(
     check_profile(profile, space)
     chosen = [_objective(name) for name in objectives]
     limits = [parse_constraint(text, OBJECTIVES) for text in constraints]
-    evaluate = ErrorOf(
+    evaluate = ScoresOf(
         supernet,
         data,
         profile,

@@ -192,7 +192,7 @@ def training_figure(history: Sequence[Mapping[str, float]]) -> go.Figure:
 
 
 def fidelity_figure(rows: pd.DataFrame) -> go.Figure:
-    """Inherited against stand-alone test accuracy of `load_rows`, a colour a band, with the diagonal."""
+    """Stand-alone test accuracy, mean over seeds, against the inherited one, a colour a band, with the diagonal."""
     rows = mean_over_seeds(rows.dropna(subset=["standalone_test_pct", "inherited_test_pct"]))
     both = rows[["standalone_test_pct", "inherited_test_pct"]].to_numpy(float)
     margin = 0.06 * float(np.ptp(both)) or 1.0

@@ -28,7 +28,7 @@ from hardware_profiles.profile import find_profile
 from nas.candidates import (
     OBJECTIVES,
     CheapObjectives,
-    ErrorOf,
+    ScoresOf,
     check_profile,
     first_genotypes,
     lru_cached,
@@ -90,7 +90,7 @@ class Trained:
         check_profile(profile, space)
         supernet = Supernet(space)
         supernet.load(run / "supernet.safetensors")
-        evaluate = ErrorOf(
+        evaluate = ScoresOf(
             supernet, data, profile, num_images=num_images, calibration=config.calibration, num_threads=1
         )
         self.candidates, self.num_images = evaluate.candidates, len(evaluate.split)

@@ -14,8 +14,8 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import (
     OBJECTIVES,
     CheapObjectives,
-    ErrorOf,
     Evaluator,
+    ScoresOf,
     check_profile,
     first_candidates,
     profile_blocks,
@@ -69,7 +69,7 @@ def test_evaluation_survives_being_sent_to_another_process(
     supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
 ) -> None:
     ray_pickle = pytest.importorskip("ray.cloudpickle", reason="Ray is not installed; pip install 'hybridnas[ray]'")
-    here = ErrorOf(supernet, tiny_data, tiny_profile, num_images=60, num_threads=1)
+    here = ScoresOf(supernet, tiny_data, tiny_profile, num_images=60, num_threads=1)
     there = ray_pickle.loads(ray_pickle.dumps(here))
     genotype = here.candidates.genotype(here.candidates.uniform(SPACE.middle(), "int8"))
     assert there(genotype) == here(genotype)
