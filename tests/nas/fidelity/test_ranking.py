@@ -99,8 +99,8 @@ def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:
     found = values(rows)
     pairs = itertools.combinations((first[:3], second, third), 2)
     assert found["seed_kendall"] == pytest.approx(np.mean([kendall_of_pairs(a, b) for a, b in pairs]))
-    more = repeat(rows, seed=3, standalone=[60.0, 50.0])  # two networks count two thirds of three
-    expected = [*[kendall_of_pairs(a, b) for a, b in itertools.combinations((first[:3], second, third), 2)], -1, -1, 1]
+    more = repeat(rows, seed=3, standalone=[50.0, 60.0])  # two networks count two thirds of three
+    expected = [*[kendall_of_pairs(a, b) for a, b in itertools.combinations((first[:3], second, third), 2)], 1, 1, -1]
     assert values(more)["seed_kendall"] == pytest.approx(np.average(expected, weights=[3, 3, 3, 2, 2, 2]))
     assert found["kendall"] == 1.0  # the fourth has the first seed alone, so all are ranked by it
 
