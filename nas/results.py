@@ -41,6 +41,9 @@ FINETUNED = (
 )
 """The same of the file after finetuning. Membership of the front goes by the values before it."""
 
+LEFT_OUT = "on the front as searched, beyond --max-models"
+"""Reason of a front member that was not exported when others were."""
+
 _BOOKKEEPING = ("batch", "state", "seconds", "host", "reason", "verified", "on_front", "front_reason")
 
 
@@ -57,8 +60,8 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         FINETUNED: of the file after finetuning; NaN where a candidate wasn't finetuned.
         verified: whether it was.
         on_front: member of the front, by measured values once the run is verified, before that by searched ones.
-        front_reason: why a verified candidate is not on the front; of members "not verified on <target>" where they
-            were exported for another machine to measure.
+        front_reason: why a verified candidate is not on the front, or one that was on it is not verified (`LEFT_OUT`);
+            of members "not verified on <target>" where they were exported for another machine to measure.
 
     A search that still runs can be read. `attrs["objectives"]` holds the objectives as JSON data.
 
@@ -70,6 +73,8 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
     verified = load_verified(run, study=study)
     if verified is not None:
         frame = _join(frame, verified["rows"])
+        left_out = on_front(frame, stored.objectives, stored.constraints) & ~frame["verified"]
+        frame.loc[left_out, "front_reason"] = LEFT_OUT
     else:
         mask = on_front(frame, stored.objectives, stored.constraints) if len(frame) else np.zeros(0, bool)
         reasons = np.where(mask, unverified_note(run, study=study), "")

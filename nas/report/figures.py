@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from nas.fidelity.ranking import mean_over_seeds
 from nas.report.labels import QUANTITIES, SEARCHED_AS, describe_candidate, label
-from nas.results import best_values, front
+from nas.results import LEFT_OUT, best_values, front
 from nas.search.objectives import Constraint, Objective, as_costs, violations
 from nas.search.pareto import hypervolume
 
@@ -36,16 +36,22 @@ def front_figure(frame: pd.DataFrame, objectives: Sequence[Objective]) -> go.Fig
     """All candidates as searched, the front's members measured where that was done; a member's colour is its size."""
     x, y, colour = axes_of(frame, objectives)
     members, others = front(frame), frame[~frame["on_front"] & frame[y].notna()]
+    left_out = others["front_reason"] == LEFT_OUT
     figure = go.Figure()
-    figure.add_scatter(
-        x=_scaled(others[x], x),
-        y=_scaled(others[y], y),
-        mode="markers",
-        name="other candidates, as searched",
-        marker={"color": GREY, "size": 6, "opacity": 0.55},
-        text=[describe_candidate(row) for _, row in others.iterrows()],
-        hovertemplate="%{text}<extra></extra>",
-    )
+    for rows, name, marker in (
+        (others[~left_out], "other candidates, as searched", {"color": GREY, "size": 6, "opacity": 0.55}),
+        (others[left_out], "front, not exported, as searched", {"color": GREY, "size": 10, "symbol": "circle-open"}),
+    ):
+        figure.add_scatter(
+            x=_scaled(rows[x], x),
+            y=_scaled(rows[y], y),
+            mode="markers",
+            name=name,
+            marker=marker,
+            showlegend=len(rows) > 0,
+            text=[describe_candidate(row) for _, row in rows.iterrows()],
+            hovertemplate="%{text}<extra></extra>",
+        )
     verified = bool(members["verified"].any())
     marker = {"size": 13, "line": {"width": 1.5, "color": "rgba(127,127,127,.6)"}, "color": BLUE}
     if colour is not None:

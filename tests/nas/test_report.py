@@ -11,12 +11,12 @@ from nas.errors import UserError
 from nas.fidelity.ranking import fidelity_figures
 from nas.report import write_report
 from nas.report.diagram import COLOURS, colours_of, diagram
-from nas.report.figures import hypervolume_curve, predictor_errors
+from nas.report.figures import front_figure, hypervolume_curve, predictor_errors
 from nas.report.labels import describe_candidate, label, number
-from nas.results import front, load_results
+from nas.results import LEFT_OUT, front, load_results, objectives_of
 from nas.search.objectives import Objective, parse_constraint
 from tests.nas.fidelity.tables import make_rows
-from tests.nas.run_folders import make_run, make_study
+from tests.nas.run_folders import MAX_MODELS, make_run, make_study
 
 COSTS = [Objective("error_pct"), Objective("latency_ms")]
 
@@ -26,6 +26,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_run(tmp_path_factory.mktemp("report") / "run", num_rows=14)
     write_report(folder)
     return folder
+
+
+OTHERS = "other candidates, as searched"
+
+
+def _legend(frame: pd.DataFrame) -> dict[str, int]:
+    """Points of each part of the front's chart that its legend names."""
+    traces = front_figure(frame, objectives_of(frame)).data
+    return {trace.name: len(trace.x) for trace in traces if trace.showlegend is not False}
 
 
 class _Page(HTMLParser):
@@ -81,6 +90,13 @@ def test_charts_hold_all_complete_candidates(run: Path) -> None:
     traces = _Page(run / "report.html").charts["front"]["data"]
     assert isinstance(traces, list)
     assert sum(len(trace["text"]) for trace in traces) == 13
+
+
+def test_members_of_the_front_that_were_not_exported_have_marks_of_their_own(run: Path) -> None:
+    frame = load_results(run)
+    assert (frame["front_reason"] == LEFT_OUT).sum() == 1
+    others = int((~frame["on_front"] & frame["error_pct"].notna()).sum())
+    assert _legend(frame) == {"front, not exported, as searched": 1, OTHERS: others - 1, "front, measured": MAX_MODELS}
 
 
 def test_a_front_measured_nowhere_names_the_target_that_should(tmp_path: Path) -> None:

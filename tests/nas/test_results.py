@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from nas.errors import UserError
-from nas.results import MEASURED, best_values, front, load_results, load_study, select, write_pareto_csv
+from nas.results import LEFT_OUT, MEASURED, best_values, front, load_results, load_study, select, write_pareto_csv
 from nas.search.objectives import Constraint, as_costs
 from nas.search.pareto import knee, on_front
 from nas.tables import results_table
@@ -35,6 +35,18 @@ def test_every_candidate_is_a_row_with_measured_values_where_it_was_verified(run
         assert (frame["on_front"][index], frame["front_reason"][index]) == (row["on_front"], row["reason"])
     assert frame.loc[~frame["verified"], list(MEASURED)].isna().all(axis=None)
     assert frame["on_front"].dtype == bool
+
+
+def test_members_of_the_front_that_were_not_exported_say_so(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    content = json.loads((folder / "verified.json").read_text())
+    kept, *left_out = [row["index"] for row in content["rows"] if row["on_front"]]
+    content["rows"] = [row for row in content["rows"] if row["index"] not in left_out]
+    (folder / "verified.json").write_text(json.dumps(content))
+    frame = load_results(folder)
+    assert left_out
+    assert frame["index"][frame["front_reason"] == LEFT_OUT].tolist() == sorted(left_out)
+    assert frame["index"][frame["on_front"]].tolist() == [kept]
 
 
 def test_before_verification_the_front_is_by_searched_values(searching: Path) -> None:
