@@ -320,12 +320,13 @@ class Run(RunFolder):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         suffix = self.suffix if stage.partition("-")[0] in STAGES_OF_A_STUDY else ""
-        self.config.save(self.folder / f"config{suffix}.yaml")
-        self.stages.start(stage, inputs, extent=extent)
-        start_s = time.monotonic()
-        with rich_progress(stage, console=self._console) as progress:
-            yield progress
-        self.stages.finish(stage, seconds=time.monotonic() - start_s)
+        with self.stages.alone(stage):
+            self.config.save(self.folder / f"config{suffix}.yaml")
+            self.stages.start(stage, inputs, extent=extent)
+            start_s = time.monotonic()
+            with rich_progress(stage, console=self._console) as progress:
+                yield progress
+            self.stages.finish(stage, seconds=time.monotonic() - start_s)
 
     def _say(self, text: str) -> None:
         if is_main():

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from nas.config import write_text
 from nas.errors import UserError
@@ -100,6 +102,25 @@ class Stages:
         """What the stage took when it last ran to its end."""
         stamp = self._stamps.get(stage)
         return stamp["seconds"] if stamp is not None and stamp["done"] else None
+
+    @contextmanager
+    def alone(self, stage: str) -> Iterator[None]:
+        """Keep other processes from the stage; one that was killed keeps nobody. A search is shared.
+
+        Raises:
+            UserError: another process is at it.
+        """
+        if stage.partition("-")[0] == "search":
+            yield
+            return
+        try:
+            held = FileLock(self.folder / f".{stage}.lock").acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process is at stage '{stage}' of {self.folder}; wait for it, or use another --run folder"
+            ) from None
+        with held:
+            yield
 
     def start(self, stage: str, inputs: Mapping[str, str], *, extent: int = 0) -> None:
         """Claim the stage for `inputs`."""

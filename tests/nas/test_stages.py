@@ -1,5 +1,7 @@
 """Stamps: what a stage used, what is refused, what is redone with what."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,33 @@ def test_a_stage_without_its_outputs_is_not_done(tmp_path: Path) -> None:
     finish(stages, "profile")
     (tmp_path / "profile.json").unlink()
     assert not stages.is_done("profile")
+
+
+def test_a_stage_is_one_process_at_a_time_until_it_ends_or_is_killed(tmp_path: Path) -> None:
+    code = f"""
+import time
+from pathlib import Path
+from nas.stages import Stages
+with Stages(Path({str(tmp_path)!r})).alone("fidelity"):
+    print("at it", flush=True)
+    time.sleep(60)
+"""
+    stages = Stages(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "at it\n"
+        with pytest.raises(UserError, match="another process is at stage 'fidelity' of .*; wait for it, or use"):
+            stages.alone("fidelity").__enter__()
+        with stages.alone("train"):  # another stage
+            pass
+        other.kill()
+    with stages.alone("fidelity"):
+        pass
+
+
+def test_several_processes_may_be_at_one_search(tmp_path: Path) -> None:
+    with Stages(tmp_path).alone("search-largest"), Stages(tmp_path).alone("search-largest"):
+        assert not list(tmp_path.iterdir())
 
 
 def test_other_inputs_are_refused_by_name(tmp_path: Path) -> None:
