@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nas.calibration import OperatorRange
-from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import recalibrate
+from nas.evaluator import Evaluator
 from nas.finetuning.loop import Finetuned
 from nas.onnx_model import export_network
 from nas.quantization import simulate

@@ -11,10 +11,11 @@ import pandas as pd
 
 from hardware_profiles.measure import LatencyStats
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import OBJECTIVES, target_evaluator
+from nas.candidates import OBJECTIVES
 from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData, Split
 from nas.evaluation import predict_classes
+from nas.evaluator import target_evaluator
 from nas.export import export_model
 from nas.search import Constraint, parse_constraint
 from nas.search.objectives import as_costs

@@ -10,18 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import (
-    DEVICE_FREE,
-    OBJECTIVES,
-    CheapObjectives,
-    Evaluator,
-    check_profile,
-    device_free_costs,
-    lru_cached,
-)
+from nas.candidates import DEVICE_FREE, OBJECTIVES, CheapObjectives, check_profile, device_free_costs, lru_cached
 from nas.config import EVALUATED, RunConfig
 from nas.data import ImageData, Split
 from nas.errors import UserError
+from nas.evaluator import Evaluator
 from nas.profiling import num_rows
 from nas.progress import format_duration
 from nas.run_inputs import find_architecture, fitting_profile, load_inputs, train_options

@@ -13,10 +13,10 @@ from rich.console import Console
 
 import nas
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import target_evaluator
 from nas.config import RunConfig
 from nas.data import ImageData
 from nas.errors import UserError
+from nas.evaluator import target_evaluator
 from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.sampling import choose_members, plan_trainings

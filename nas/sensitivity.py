@@ -45,7 +45,7 @@ def measure_sensitivity(
     on training images, which the weights and the activation ranges were fitted to, it would look smaller than it is.
 
     Args:
-        network_of: what the runtime computes for a candidate, in torch (`nas.candidates.Evaluator.network`).
+        network_of: what the runtime computes for a candidate, in torch (`nas.evaluator.Evaluator.network`).
         num_images: at most so many images.
 
     Returns:

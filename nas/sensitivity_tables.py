@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import Evaluator, torch_threads
 from nas.errors import UserError
+from nas.evaluator import Evaluator, torch_threads
 from nas.progress import Progress
 from nas.results import load_results, replace_text, select
 from nas.sensitivity import COSTS, measure_sensitivity

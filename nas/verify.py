@@ -22,10 +22,10 @@ import torch
 from hardware_profiles.measure import InterleavedTiming, LatencyStats
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime, Session
-from nas.candidates import torch_threads
 from nas.config import DEFAULT_OBJECTIVES, write_text
 from nas.data import ImageData, Split
 from nas.evaluation import normalize, scores_of
+from nas.evaluator import torch_threads
 from nas.front_models import FrontModels, Outputs, error_pct, measurements
 from nas.onnx_model import INPUT
 from nas.progress import Progress, no_progress

@@ -9,10 +9,10 @@ import pandas as pd
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
-from nas.candidates import Evaluator, target_evaluator, torch_threads
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import predict_classes
+from nas.evaluator import Evaluator, target_evaluator, torch_threads
 from nas.export import export_model, load_model
 from nas.finetuning.loop import finetune_network, finetune_recipe
 from nas.finetuning.options import FinetuneOptions

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nas.candidates import Evaluator
 from nas.errors import UserError
 from nas.evaluation import normalize
+from nas.evaluator import Evaluator
 from nas.finetuning.checkpoint import load_epochs, save_epoch
 from nas.finetuning.options import FinetuneOptions
 from nas.quantization import Ranges

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
-from nas.candidates import target_evaluator
 from nas.config import load_options, merge_options
 from nas.evaluation import predict_classes
+from nas.evaluator import target_evaluator
 from nas.export import export_model, load_model
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs

@@ -25,10 +25,11 @@ from scipy.stats import gmean
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
-from nas.candidates import CheapObjectives, Evaluator, run_search, target_evaluator
+from nas.candidates import CheapObjectives, run_search
 from nas.config import load_options, merge_options
 from nas.data import ImageData
 from nas.evaluation import NUM_CALIBRATION_IMAGES, batches, predict_classes
+from nas.evaluator import Evaluator, target_evaluator
 from nas.export import export_model
 from nas.onnx_model import INPUT
 from nas.progress import rich_progress

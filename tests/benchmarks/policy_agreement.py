@@ -17,10 +17,10 @@ from cyclopts import run as run_command
 from rich.console import Console
 
 from hardware_profiles.runtimes import Runtime, get_runtime
-from nas.candidates import Evaluator
 from nas.config import load_options, merge_options
 from nas.data import Split
 from nas.evaluation import predict_classes
+from nas.evaluator import Evaluator
 from nas.onnx_model import export_network
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance

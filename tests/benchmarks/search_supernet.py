@@ -25,15 +25,9 @@ from rich.console import Console
 
 import nas
 from hardware_profiles.profile import find_profile
-from nas.candidates import (
-    OBJECTIVES,
-    CheapObjectives,
-    ScoresOf,
-    check_profile,
-    first_genotypes,
-    lru_cached,
-)
+from nas.candidates import OBJECTIVES, CheapObjectives, check_profile, first_genotypes, lru_cached
 from nas.config import load_options, merge_options
+from nas.evaluator import ScoresOf
 from nas.run_inputs import load_inputs
 from nas.search import optimize
 from nas.search.pareto import hypervolume, on_front

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.candidates import Evaluator
 from nas.data import from_arrays
+from nas.evaluator import Evaluator
 from nas.supernet import Supernet
 from search_spaces import hybrid_tiny
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace

@@ -11,18 +11,10 @@ import pytest
 import torch
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import (
-    OBJECTIVES,
-    CheapObjectives,
-    Evaluator,
-    ScoresOf,
-    check_profile,
-    first_candidates,
-    profile_blocks,
-    run_search,
-)
+from nas.candidates import OBJECTIVES, CheapObjectives, check_profile, first_candidates, profile_blocks, run_search
 from nas.data import ImageData
 from nas.errors import UserError
+from nas.evaluator import Evaluator, ScoresOf
 from nas.export import export_model
 from nas.search.pareto import on_front
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets

@@ -9,10 +9,11 @@ import torch
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
-from nas.candidates import CheapObjectives, Evaluator
+from nas.candidates import CheapObjectives
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import normalize
+from nas.evaluator import Evaluator
 from nas.export import FILES, export_model, load_model
 from nas.supernet import Supernet
 from nas.verify import run_file

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from hardware_profiles.profile import HardwareProfile
-from nas.candidates import CheapObjectives, Evaluator
+from nas.candidates import CheapObjectives
 from nas.data import ImageData
 from nas.errors import CandidateError, UserError
 from nas.evaluation import normalize
+from nas.evaluator import Evaluator
 from nas.sensitivity import COSTS, allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from search_spaces import Network

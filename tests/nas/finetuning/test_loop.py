@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from nas.candidates import Evaluator
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import normalize
+from nas.evaluator import Evaluator
 from nas.finetuning.loop import finetune_network, finetune_recipe
 from nas.finetuning.options import FinetuneOptions
 from nas.onnx_model import export_network

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nas.candidates import Evaluator
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import accuracy_pct, normalize, recalibrate
+from nas.evaluator import Evaluator
 from nas.export import export_model
 from nas.supernet import Supernet
 from nas.training import TrainOptions, train_supernet

@@ -1,0 +1,153 @@
+"""Sub-networks as the target will run them, and their scores: what a search evaluates."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from hardware_profiles.profile import HardwareProfile
+from nas.calibration import Ranges, calibrate, check_method
+from nas.data import ImageData, Split
+from nas.errors import UserError
+from nas.evaluation import Scores, normalize, recalibrate, score
+from nas.quantization import simulate
+from nas.supernet import Supernet
+from search_spaces import Architecture, Genotype, Network, SearchSpace
+from search_spaces.precision import (
+    PRECISIONS,
+    Candidate,
+    CandidateSpace,
+    QuantizationPolicy,
+)
+
+NUM_RANGE_IMAGES = 256
+"""Training images whose activations give the ranges of static int8."""
+
+
+class Evaluator:
+    """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy.
+
+    `batch_size`, `bits` of int8 weights and `precisions` are the target's; `calibration` is how ranges are found.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        *,
+        batch_size: int = 1,
+        bits: int = 8,
+        precisions: Sequence[str] = PRECISIONS,
+        calibration: str = "min-max",
+    ):
+        check_method(calibration)
+        self.supernet, self.data = supernet, data
+        self.batch_size, self.bits, self.precisions, self.calibration = batch_size, bits, precisions, calibration
+        self.deployed = lru_cache(maxsize=16)(self._deployed)
+
+    def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
+        """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
+        network = self.supernet.extract(architecture).to(memory_format=torch.channels_last)
+        deployed = recalibrate(network, self.data).deploy()
+        return deployed, self.ranges(deployed)
+
+    def ranges(self, deployed: Network) -> Ranges:
+        """The ranges of a deployed network over evenly spaced training images."""
+        images_BCHW = self.data.calibration_images(max(NUM_RANGE_IMAGES, self.batch_size))
+        x_BCHW = normalize(images_BCHW, self.data)
+        return calibrate(deployed, x_BCHW, method=self.calibration, batch_size=self.batch_size)
+
+    def simulated(self, deployed: Network, policy: QuantizationPolicy, ranges: Ranges) -> Network:
+        """What the runtime computes for a deployed network under a policy, in torch."""
+        return simulate(deployed, policy, ranges, batch_size=self.batch_size, weight_bits=self.bits)
+
+    def network(self, candidate: Candidate) -> Network:
+        """What the runtime will compute for a candidate, in torch; UserError for a precision that the target lacks."""
+        self.check_precisions(candidate)
+        deployed, ranges = self.deployed(candidate.architecture)
+        return self.simulated(deployed, candidate.policy, ranges)
+
+    def check_precisions(self, candidate: Candidate) -> None:
+        """UserError when a block of a candidate has a precision that the target lacks."""
+        for name, precision in candidate.policy.precisions:
+            if precision not in self.precisions:
+                raise UserError(
+                    f"block '{name}' is {precision}, which the target lacks; it has {', '.join(self.precisions)}"
+                )
+
+    def error_pct(self, candidate: Candidate, split: Split) -> float:
+        """Top-1 error on a split, in %; lower is better."""
+        return 100 - self.score(candidate, split).accuracy_pct
+
+    def score(self, candidate: Candidate, split: Split) -> Scores:
+        """All scores on a split."""
+        return score(self.network(candidate), split, self.data)
+
+
+def target_evaluator(
+    supernet: Supernet, data: ImageData, profile: HardwareProfile, *, calibration: str = "min-max"
+) -> Evaluator:
+    """An evaluator for the target of a profile."""
+    return Evaluator(
+        supernet,
+        data,
+        batch_size=profile.batch_size,
+        bits=profile.weight_bits,
+        precisions=profile.precisions,
+        calibration=calibration,
+    )
+
+
+class ScoresOf:
+    """Validation error and cross-entropy of genotypes: what a search evaluates.
+
+    It can be sent to other processes, weights and data included, where it is built once.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        data: ImageData,
+        profile: HardwareProfile,
+        *,
+        architecture: Architecture | None = None,
+        num_images: int | None = None,
+        calibration: str = "min-max",
+        num_threads: int = 2,
+    ) -> None:
+        options = {"architecture": architecture, "num_images": num_images, "calibration": calibration}
+        self._given = (supernet.space, supernet.flat, data, profile, {**options, "num_threads": num_threads})
+        self.evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
+        self.candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
+        self.split = data.validation if num_images is None else data.validation.spread(num_images)
+        self._num_threads = num_threads
+
+    def __call__(self, genotype: Genotype) -> dict[str, float]:
+        with torch_threads(self._num_threads):
+            scores = self.evaluator.score(self.candidates.candidate(genotype), self.split)
+        return {"error_pct": 100 - scores.accuracy_pct, "cross_entropy": scores.cross_entropy}
+
+    def __reduce__(self) -> tuple[Callable[..., "ScoresOf"], tuple[Any, ...]]:
+        return _unpack_scores_of, self._given
+
+
+def _unpack_scores_of(
+    space: SearchSpace, flat: torch.Tensor, data: ImageData, profile: HardwareProfile, options: dict[str, Any]
+) -> ScoresOf:
+    supernet = Supernet(space)
+    with torch.no_grad():
+        supernet.flat.copy_(flat)
+    return ScoresOf(supernet, data, profile, **options)
+
+
+@contextmanager
+def torch_threads(num_threads: int) -> Iterator[None]:
+    """Run torch with a given number of threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
