@@ -13,7 +13,7 @@ from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluator import Evaluator, ScoresOf, torch_threads
-from nas.progress import Progress
+from nas.progress import Progress, no_progress
 from nas.search import Objective, optimize, parse_constraint, parse_focus
 from nas.search.executors import ExecutorOf, LocalExecutor
 from nas.search.study import STUDY_NAME
@@ -35,7 +35,7 @@ OBJECTIVES = {
     objective.name: objective
     for objective in (
         Objective("error_pct", unit="%"),
-        Objective("cross_entropy", unit="nats"),
+        Objective("estimated_error_pct", unit="%"),
         Objective("latency_ms", unit="ms", expensive=False),
         Objective("size_bytes", unit="bytes", expensive=False),
         Objective("macs", expensive=False),
@@ -44,8 +44,8 @@ OBJECTIVES = {
         Objective("effectiveness", expensive=False),
     )
 }
-"""What may be optimised; lower is better but for entropy. `error_pct` and `cross_entropy` are measured, the others are
-computed for any candidate; `predictors.entropy` says what the last two are."""
+"""What may be optimised; lower is better but for entropy. The first two are measured (`nas.error_estimate` says what
+the second is), the others are computed for any candidate; `predictors.entropy` says what the last two are."""
 
 DEVICE_FREE = ("macs", "params", "entropy", "effectiveness")
 """Objectives that need no profile."""
@@ -156,6 +156,8 @@ def run_search(
         calibration=calibration,
         num_threads=num_threads,
     )
+    if "estimated_error_pct" in objectives:
+        evaluate.fit_estimate(progress or no_progress)
     candidates = evaluate.candidates
     cheap = CheapObjectives(candidates, profile)
     with torch_threads(num_threads):

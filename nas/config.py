@@ -12,7 +12,7 @@ import yaml
 from hardware_profiles.errors import unknown_name
 from nas.errors import UserError
 
-EVALUATED = ("error_pct", "cross_entropy")
+EVALUATED = ("error_pct", "estimated_error_pct")
 """Objectives that only an evaluation of a candidate gives; the others are computed."""
 
 OBJECTIVES = (*EVALUATED, "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")

@@ -50,9 +50,14 @@ def recalibrate(network: NetworkT, data: ImageData, *, num_images: int = NUM_CAL
 
 
 @torch.no_grad()
+def predict_logits(network: nn.Module, images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
+    """Logits (B, classes) of raw images."""
+    return torch.cat([network(x_BCHW) for x_BCHW in batches(images_BCHW, data)])
+
+
 def predict_classes(network: nn.Module, images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
     """Top-1 classes (B,) of raw images."""
-    return torch.cat([network(x_BCHW).argmax(dim=1) for x_BCHW in batches(images_BCHW, data)])
+    return predict_logits(network, images_BCHW, data).argmax(dim=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +72,9 @@ class Scores:
     """Mean probability of the true class; higher is better."""
 
 
-@torch.no_grad()
 def score(network: nn.Module, split: Split, data: ImageData) -> Scores:
     """The scores of an eval-mode network, whose outputs are logits."""
-    return scores_of(torch.cat([network(x_BCHW) for x_BCHW in batches(split.images_BCHW, data)]), split)
+    return scores_of(predict_logits(network, split.images_BCHW, data), split)
 
 
 def scores_of(logits_BK: torch.Tensor, split: Split) -> Scores:

@@ -1,17 +1,21 @@
 """Sub-networks as the target will run them, and their scores: what a search evaluates."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 
 from hardware_profiles.profile import HardwareProfile
 from nas.calibration import Ranges, calibrate, check_method
 from nas.data import ImageData, Split
-from nas.errors import UserError
-from nas.evaluation import Scores, normalize, recalibrate, score
+from nas.error_estimate import NUM_NETWORKS, ErrorEstimate
+from nas.errors import CandidateError, UserError
+from nas.evaluation import Scores, normalize, predict_logits, recalibrate, score, scores_of
+from nas.progress import Progress, no_progress
 from nas.quantization import simulate
 from nas.supernet import Supernet
 from search_spaces import Architecture, Genotype, Network, SearchSpace
@@ -101,9 +105,9 @@ def target_evaluator(
 
 
 class ScoresOf:
-    """Validation error and cross-entropy of genotypes: what a search evaluates.
+    """Validation error and cross-entropy of genotypes, and once `fit_estimate` ran the error estimated from both.
 
-    It can be sent to other processes, weights and data included, where it is built once.
+    It is what a search evaluates. It can be sent to other processes, weights and data included, where it is built once.
     """
 
     def __init__(
@@ -116,21 +120,40 @@ class ScoresOf:
         num_images: int | None = None,
         calibration: str = "min-max",
         num_threads: int = 2,
+        estimate: ErrorEstimate | None = None,
     ) -> None:
         options = {"architecture": architecture, "num_images": num_images, "calibration": calibration}
         self._given = (supernet.space, supernet.flat, data, profile, {**options, "num_threads": num_threads})
         self.evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
         self.candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
         self.split = data.validation if num_images is None else data.validation.spread(num_images)
-        self._num_threads = num_threads
+        self._num_threads, self.estimate = num_threads, estimate
+
+    def fit_estimate(self, progress: Progress = no_progress) -> None:
+        """Fit the estimate to random candidates, the same at every call; those that can't be are left out."""
+        rng, choices = np.random.default_rng(0), self.candidates.choices
+        draws = ({c.name: c.values[rng.integers(len(c.values))] for c in choices} for _ in range(10 * NUM_NETWORKS))
+        drawn = list(islice(dict.fromkeys(map(self.candidates.candidate, draws)), NUM_NETWORKS))
+        misses, cross_entropies = [], []
+        with torch_threads(self._num_threads):
+            for place, candidate in enumerate(drawn):
+                progress(place, len(drawn), "estimate of the error")
+                with suppress(CandidateError):
+                    network = self.evaluator.network(candidate)
+                    logits_BK = predict_logits(network, self.split.images_BCHW, self.evaluator.data)
+                    misses.append((logits_BK.argmax(dim=1) != self.split.labels_B).numpy())
+                    cross_entropies.append(scores_of(logits_BK, self.split).cross_entropy)
+        self.estimate = ErrorEstimate.fit(np.array(misses), np.array(cross_entropies))
 
     def __call__(self, genotype: Genotype) -> dict[str, float]:
         with torch_threads(self._num_threads):
             scores = self.evaluator.score(self.candidates.candidate(genotype), self.split)
-        return {"error_pct": 100 - scores.accuracy_pct, "cross_entropy": scores.cross_entropy}
+        found = {"error_pct": 100 - scores.accuracy_pct, "cross_entropy": scores.cross_entropy}
+        return found if self.estimate is None else found | {"estimated_error_pct": self.estimate(**found)}
 
     def __reduce__(self) -> tuple[Callable[..., "ScoresOf"], tuple[Any, ...]]:
-        return _unpack_scores_of, self._given
+        *given, options = self._given
+        return _unpack_scores_of, (*given, {**options, "estimate": self.estimate})
 
 
 def _unpack_scores_of(

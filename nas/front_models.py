@@ -14,6 +14,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import OBJECTIVES
 from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData, Split
+from nas.error_estimate import ErrorEstimate
 from nas.evaluation import predict_classes
 from nas.evaluator import target_evaluator
 from nas.export import export_model
@@ -74,6 +75,7 @@ class FrontModels:
         self._evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
         self._current = frame[frame["state"] == "complete"].copy()
         self._policies = uniform_rows(self._current, self._candidates)
+        self._estimate = ErrorEstimate.of_rows(self._current) if "estimated_error_pct" in self._current else None
 
     def waiting(self) -> list[int]:
         """Indices still to measure: uniform policies, then members of the front as far as there is room.
@@ -128,6 +130,8 @@ class FrontModels:
         found = measurements(self.path(index), outputs, simulated, self.data.validation, latency)
         self.measured[index] = {"index": index, "policy": self._policies.get(index, "searched"), **found}
         known = {name: found[column] for name, column in MEASURED.items() if column in found}
+        if self._estimate is not None and "cross_entropy" in known:
+            known["estimated_error_pct"] = self._estimate(known["error_pct"], known["cross_entropy"])
         self._current.loc[self._current["index"] == index, list(known)] = list(known.values())
 
     def judge(self) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nas.config import load_options
+from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
 from nas.search.objectives import Objective, as_costs, check_name, parse_constraint
 from nas.search.pareto import knee, on_front
@@ -41,6 +42,10 @@ FINETUNED = (
 )
 """The same of the file after finetuning. Membership of the front goes by the values before it."""
 
+ESTIMATED = ("measured_estimated_error_pct", "finetuned_estimated_error_pct")
+"""Errors of files estimated as those of candidates (`nas.error_estimate`), where a search had them as objective; NaN
+where another machine measured."""
+
 LEFT_OUT = "on the front as searched, beyond --max-models"
 """Reason of a front member that was not exported when others were."""
 
@@ -58,6 +63,7 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         seconds, host, reason: of the evaluation; why it failed.
         MEASURED: of the exported file; NaN where a candidate wasn't verified.
         FINETUNED: of the file after finetuning; NaN where a candidate wasn't finetuned.
+        ESTIMATED: where `estimated_error_pct` is an objective, what it is of the files.
         verified: whether it was.
         on_front: member of the front, by measured values once the run is verified, before that by searched ones.
         front_reason: why a verified candidate is not on the front, or one that was on it is not verified (`LEFT_OUT`);
@@ -80,6 +86,11 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         reasons = np.where(mask, unverified_note(run, study=study), "")
         frame = frame.assign(**dict.fromkeys(MEASURED, np.nan), verified=False, on_front=mask, front_reason=reasons)
     frame = _join_finetuned(frame, (load_finetuned(run, study=study) or {"rows": []})["rows"])
+    if "estimated_error_pct" in frame:
+        estimate = ErrorEstimate.of_rows(frame)
+        for name in ESTIMATED:
+            kind = name.removesuffix("estimated_error_pct")
+            frame[name] = estimate(frame[f"{kind}error_pct"], frame[f"{kind}cross_entropy"])
     frame.attrs["objectives"] = [objective.to_json() for objective in stored.objectives]
     return frame
 
@@ -242,7 +253,8 @@ def write_pareto_csv(run: str | Path, *, study: str = STUDY) -> Path:
     members = front(load_results(run, study=study))
     names = [o.name for o in objectives_of(members)]
     genes = [name for name in members if "." in str(name)]
-    first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED]
+    estimated = [name for name in ESTIMATED if name in members]
+    first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED, *estimated]
     rest = [name for name in members if name not in {*first, *genes, *_BOOKKEEPING}]
     path = beside(run, study, "pareto.csv")
     if members["front_reason"].any():

@@ -24,7 +24,7 @@ from search_spaces.cost import network_cost
 
 _FORMATS = {
     "error_pct": (1.0, "{:.2f}", "error %"),
-    "cross_entropy": (1.0, "{:.4f}", "nats"),
+    "estimated_error_pct": (1.0, "{:.2f}", "error %, estimated"),
     "latency_ms": (1.0, "{:.3f}", "ms"),
     "size_bytes": (1e3, "{:.0f}", "kB"),
 }

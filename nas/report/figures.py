@@ -24,7 +24,7 @@ LOG_RATIO = 6.0
 def axes_of(frame: pd.DataFrame, objectives: Sequence[Objective]) -> tuple[str, str, str | None]:
     """What to draw along x and y and as colour: latency, error and size where the run has them."""
     names = [o.name for o in objectives]
-    y = "error_pct" if {"error_pct", "cross_entropy"} & set(names) else names[0]
+    y = next((name for name in names if name.endswith("error_pct")), names[0])
     x = next(name for name in ("latency_ms", "macs", *names) if name in frame and name != y)
     colour = next(
         (name for name in ("size_bytes", "macs", "params", *names) if name in frame and name not in (x, y)), None

@@ -22,6 +22,7 @@ class Quantity:
 QUANTITIES = {
     "latency_ms": Quantity(title="latency", unit="ms"),
     "error_pct": Quantity(title="error", unit="%"),
+    "estimated_error_pct": Quantity(title="estimated error", unit="%"),
     "size_bytes": Quantity(title="size", unit="kB", divisor=1e3),
     "cross_entropy": Quantity(title="cross-entropy", unit="nats"),
     "macs": Quantity(title="MACs", unit="M", divisor=1e6),
@@ -30,7 +31,10 @@ QUANTITIES = {
     "effectiveness": Quantity(title="depth over width", unit=""),
 }
 
-SEARCHED_AS = {"latency_ms": "predicted", "error_pct": "simulated", "cross_entropy": "simulated"}
+SEARCHED_AS = {
+    "latency_ms": "predicted",
+    **dict.fromkeys(("error_pct", "estimated_error_pct"), "simulated"),
+}
 """What the search's own value of a quantity is, where files are measured too; others are computed."""
 
 

@@ -167,7 +167,9 @@ _UNMEASURED = "no exported file has been measured yet"
 
 def _front(inputs: Inputs, page: _Page) -> str:
     x, y, _ = figures.axes_of(inputs.frame, inputs.objectives)
-    text = f"{label(y).capitalize()} against {label(x)}; both are better when lower. " if y == "error_pct" else ""
+    text = (
+        f"{label(y).capitalize()} against {label(x)}; both are better when lower. " if y.endswith("error_pct") else ""
+    )
     names = ", ".join(label(o.name) for o in inputs.objectives)
     text += (
         f"A member of the front is beaten by no other candidate in all of {names}, so some lie above the lower edge."

@@ -53,7 +53,7 @@ def compare(
     num_images: int | None = None,
     hardware: str | None = None,
     searchers: Annotated[tuple[str, ...], Many] = ("predictor-guided", "nsga2", "tpe", "random"),
-    objective: Literal["error_pct", "cross_entropy"] = "error_pct",
+    objective: Literal["error_pct", "estimated_error_pct", "cross_entropy"] = "error_pct",
     output: Path = Path("results/search/supernet.csv"),
 ) -> None:
     """Search with each searcher and `seeds` seeds from `first_seed` on; rows there are kept."""
@@ -87,6 +87,7 @@ class Trained:
         evaluate = ScoresOf(
             supernet, data, profile, num_images=num_images, calibration=config.calibration, num_threads=1
         )
+        evaluate.fit_estimate()
         self.candidates, self.num_images = evaluate.candidates, len(evaluate.split)
         self.objectives = [OBJECTIVES[objective], OBJECTIVES["latency_ms"]]
         self.cheap = CheapObjectives(self.candidates, profile)

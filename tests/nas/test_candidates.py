@@ -62,9 +62,11 @@ def test_evaluation_survives_being_sent_to_another_process(
 ) -> None:
     ray_pickle = pytest.importorskip("ray.cloudpickle", reason="Ray is not installed; pip install 'hybridnas[ray]'")
     here = ScoresOf(supernet, tiny_data, tiny_profile, num_images=60, num_threads=1)
+    here.fit_estimate()
     there = ray_pickle.loads(ray_pickle.dumps(here))
     genotype = here.candidates.genotype(here.candidates.uniform(SPACE.middle(), "int8"))
     assert there(genotype) == here(genotype)
+    assert "estimated_error_pct" in here(genotype)
 
 
 def test_columns_are_those_of_profile_and_cost(
@@ -147,17 +149,30 @@ def test_entropy_is_an_objective_to_maximise_and_effectiveness_a_limit(
     assert (row["entropy"], row["effectiveness"]) == (entropy(specs), effectiveness(specs))
 
 
-def test_cross_entropy_can_be_searched_in_place_of_the_error_that_is_measured_beside_it(
+def test_the_estimated_error_is_that_of_error_and_cross_entropy_beside_it(
     supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
 ) -> None:
-    options = {"objectives": ("cross_entropy", "latency_ms"), "num_images": 40}
-    frame = search(supernet, tiny_data, tiny_profile, num_evaluations=4, **options)
+    options = {"objectives": ("estimated_error_pct", "latency_ms"), "num_images": 40}
+    frame = search(supernet, tiny_data, tiny_profile, num_evaluations=6, **options)
     evaluator, split = Evaluator(supernet, tiny_data), tiny_data.validation.spread(40)
+    evaluate = ScoresOf(supernet, tiny_data, tiny_profile, num_images=40)
+    evaluate.fit_estimate()
+    assert evaluate.estimate.per_nat > 0
     for row in frame.to_dict("records"):
         candidate = CANDIDATES.candidate({choice.name: row[choice.name] for choice in CANDIDATES.choices})
         found = evaluator.score(candidate, split)
         assert row["cross_entropy"] == pytest.approx(found.cross_entropy, rel=1e-5)  # here with other threads
         assert row["error_pct"] == 100 - found.accuracy_pct
+        estimated = evaluate.estimate(row["error_pct"], row["cross_entropy"])
+        assert row["estimated_error_pct"] == pytest.approx(estimated, rel=1e-4)
+
+
+def test_no_estimate_is_fitted_where_it_is_no_objective(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile
+) -> None:
+    frame = search(supernet, tiny_data, tiny_profile, num_evaluations=2, objectives=("error_pct", "latency_ms"))
+    assert "estimated_error_pct" not in frame
+    assert frame["cross_entropy"].notna().all()
 
 
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:

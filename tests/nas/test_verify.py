@@ -16,6 +16,7 @@ from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
 from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData
+from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
 from nas.export import FILES
 from nas.front_models import MEASURED, FrontModels, Outputs
@@ -76,17 +77,18 @@ def test_measured_values_decide_who_is_on_the_front(
     assert written["runtime"].startswith("onnxruntime ")
 
 
-def test_a_front_of_cross_entropies_is_judged_by_those_of_the_files(
+def test_a_front_of_estimated_errors_is_judged_by_those_of_the_files(
     supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
 ) -> None:
-    models = FrontModels(
-        supernet, tiny_data, tiny_profile, frame, tmp_path, objectives=("cross_entropy", "size_bytes"), max_models=3
-    )
+    estimate = ErrorEstimate(constant=5.0, per_error=0.5, per_nat=10.0)
+    frame = frame.assign(estimated_error_pct=estimate(frame["error_pct"], frame["cross_entropy"]))
+    options = {"objectives": ("estimated_error_pct", "size_bytes"), "max_models": 3}
+    models = FrontModels(supernet, tiny_data, tiny_profile, frame, tmp_path, **options)
     names, latency = models.waiting(), LatencyStats(latency_ms=1.0, spread_pct=2.0, num_runs=3)
     worst = frame.set_index("index").loc[names, "size_bytes"].idxmax()
     for index in names:
         models.export(index)
-        classes = np.zeros(len(tiny_data.validation), int)
+        classes = np.zeros(len(tiny_data.validation), int)  # all files have one error
         found = Outputs(classes=classes, cross_entropy=9.0 if index == worst else 1.0)
         models.add(index, found, classes, latency)
     assert {row["index"]: row["on_front"] for row in models.judge()}[worst] is False
@@ -202,8 +204,8 @@ def test_a_front_with_little_room_drops_what_costs_least_hypervolume(
 ) -> None:
     front = frame.head(6).copy()
     front["latency_ms"] = [1.0, 2.0, 2.1, 2.2, 3.0, 4.0]
-    front["cross_entropy"] = [0.9, 0.8, 0.3, 0.29, 0.28, 0.1]  # the second adds least, then the fifth
-    options = {"objectives": ("cross_entropy", "latency_ms"), "max_models": 4}
+    front["estimated_error_pct"] = [0.9, 0.8, 0.3, 0.29, 0.28, 0.1]  # the second adds least, then the fifth
+    options = {"objectives": ("estimated_error_pct", "latency_ms"), "max_models": 4}
     models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, **options)
     assert sorted(models.waiting()) == front["index"].iloc[[0, 2, 3, 5]].tolist()
 
