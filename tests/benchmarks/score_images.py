@@ -3,9 +3,11 @@
     python -m tests.benchmarks.score_images --run RUN --output FILE [--num-architectures 64] [--draws 20]
 
 RUN is the folder of a run with a supernet. Architectures are drawn uniformly, in fp32, and recalibrated. For every
-number of validation images, and as many draws of them, the architectures are ranked by top-1 accuracy, by cross-entropy
-and by mean probability of the true class. FILE has the mean Kendall of each with test accuracy, and its deviation over
-draws.
+number of validation images, and as many draws of them, the architectures are ranked by top-1 accuracy, by
+cross-entropy, by mean probability of the true class, and by the error that is estimated from the first two
+(`nas.error_estimate`, fitted to other architectures). FILE has the mean Kendall of each with test accuracy, its deviation over draws, and how
+far counted and estimated errors are from those on test (points, root mean square over architectures, mean difference
+taken out, as validation and test images may differ).
 """
 
 import json
@@ -21,15 +23,17 @@ from scipy.stats import kendalltau
 
 from nas.config import load_options, merge_options
 from nas.data import Split
-from nas.evaluation import Scores, batches, recalibrate, scores_of
+from nas.error_estimate import NUM_NETWORKS, ErrorEstimate
+from nas.evaluation import Scores, predict_logits, recalibrate, scores_of
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
 from nas.supernet import Supernet
 
 NUM_IMAGES = (250, 500, 1000, 2000)
-SIGNS = {"accuracy_pct": 1, "cross_entropy": -1, "true_class_pct": 1}
-assert list(SIGNS) == list(Scores.__dataclass_fields__)
+SIGNS = {"accuracy_pct": 1, "cross_entropy": -1, "true_class_pct": 1, "estimated_error_pct": -1}
+assert list(SIGNS)[:3] == list(Scores.__dataclass_fields__)
+FIGURES = (*SIGNS, "points_off_counted", "points_off_estimated")
 
 
 def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 20) -> None:
@@ -38,25 +42,23 @@ def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 2
     supernet, rng = Supernet(space), np.random.default_rng(0)
     supernet.load(run / "supernet.safetensors")
     logits, tests = [], []
-    with rich_progress("architectures") as progress, torch.no_grad():
-        for done in range(num_architectures):
+    total = num_architectures + NUM_NETWORKS
+    with rich_progress("architectures") as progress:
+        for done in range(total):
             network = recalibrate(supernet.extract(space.sample(rng)), data)
-            found = [
-                torch.cat([network(x_BCHW) for x_BCHW in batches(split.images_BCHW, data)])
-                for split in (data.validation, data.test)
-            ]
-            logits.append(found[0])
-            tests.append(scores_of(found[1], data.test).accuracy_pct)
-            progress(done + 1, num_architectures, "")
+            logits.append(predict_logits(network, data.validation.images_BCHW, data))
+            if done < num_architectures:
+                tests.append(scores_of(predict_logits(network, data.test.images_BCHW, data), data.test).accuracy_pct)
+            progress(done + 1, total, "")
     rows = []
     for num_images in (*(num for num in NUM_IMAGES if num < len(data.validation)), len(data.validation)):
-        kendalls = [
-            _kendalls(logits, data.validation, rng.permutation(len(data.validation))[:num_images], tests)
+        figures = [
+            _figures(logits, data.validation, rng.permutation(len(data.validation))[:num_images], tests)
             for _ in range(draws if num_images < len(data.validation) else 1)
         ]
-        means, deviations = np.mean(kendalls, axis=0), np.std(kendalls, axis=0)
-        rows.append({"num_images": num_images} | dict(zip(SIGNS, means.tolist(), strict=True)))
-        rows[-1] |= {f"{name}_std": float(std) for name, std in zip(SIGNS, deviations, strict=True)}
+        means, deviations = np.mean(figures, axis=0), np.std(figures, axis=0)
+        rows.append({"num_images": num_images} | dict(zip(FIGURES, means.tolist(), strict=True)))
+        rows[-1] |= {f"{name}_std": float(std) for name, std in zip(FIGURES, deviations, strict=True)}
     about = {"command": module_command(), "data": Path(data.name).name, "space": space.name, "draws": draws}
     about |= {"num_architectures": num_architectures, "test_accuracy_std": float(np.std(tests))}
     about |= provenance(("torch", "scipy"))
@@ -65,13 +67,20 @@ def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 2
     Console(width=120).print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 
-def _kendalls(logits: list[torch.Tensor], split: Split, chosen: np.ndarray, tests: list[float]) -> list[float]:
-    """Of each score on the chosen images with the accuracies on test."""
-    part = split.read(chosen)
+def _figures(logits: list[torch.Tensor], split: Split, chosen: np.ndarray, tests: list[float]) -> list[float]:
+    """On the chosen images: `FIGURES` of the architectures of `tests`, the estimate fitted to those after them."""
+    part, num = split.read(chosen), len(tests)
     images = Split(images_BCHW=part.images_BCHW, labels_B=part.labels_B)
-    scores = np.array([astuple(scores_of(logits_BK[torch.from_numpy(chosen)], images)) for logits_BK in logits])
-    signs = SIGNS.values()
-    return [float(kendalltau(sign * column, tests).statistic) for sign, column in zip(signs, scores.T, strict=True)]
+    found = [logits_BK[torch.from_numpy(chosen)] for logits_BK in logits]
+    scores = np.array([astuple(scores_of(logits_BK, images)) for logits_BK in found])
+    misses = np.stack([(logits_BK.argmax(dim=1) != images.labels_B).numpy() for logits_BK in found[num:]])
+    counted, estimate = 100 - scores[:num, 0], ErrorEstimate.fit(misses, scores[num:, 1])
+    estimated = np.array(list(map(estimate, counted, scores[:num, 1])))
+    columns = np.column_stack([scores[:num], estimated]).T
+    kendalls = [
+        float(kendalltau(s * column, tests).statistic) for s, column in zip(SIGNS.values(), columns, strict=True)
+    ]
+    return [*kendalls, *(float(np.std(errors + tests)) for errors in (counted, estimated))]
 
 
 if __name__ == "__main__":
