@@ -5,9 +5,9 @@
 RUN is the folder of a run with a supernet. Architectures are drawn uniformly, in fp32, and recalibrated. For every
 number of validation images, and as many draws of them, the architectures are ranked by top-1 accuracy, by
 cross-entropy, by mean probability of the true class, and by the error that is estimated from the first two
-(`nas.error_estimate`, fitted to other architectures). FILE has the mean Kendall of each with test accuracy, its deviation over draws, and how
-far counted and estimated errors are from those on test (points, root mean square over architectures, mean difference
-taken out, as validation and test images may differ).
+(`nas.error_estimate`, fitted to other architectures). FILE has the mean Kendall of each with test accuracy, its
+deviation over draws, and how far counted and estimated errors are from those on test (points, root mean square over
+architectures; the mean difference is taken out, as validation and test images may differ).
 """
 
 import json
