@@ -18,7 +18,7 @@ EVALUATED = ("error_pct", "estimated_error_pct")
 OBJECTIVES = (*EVALUATED, "latency_ms", "size_bytes", "macs", "params", "entropy", "effectiveness")
 """What a search can optimise and constrain."""
 
-DEFAULT_OBJECTIVES = ("error_pct", "latency_ms", "size_bytes")
+DEFAULT_OBJECTIVES = ("estimated_error_pct", "latency_ms", "size_bytes")
 
 EXECUTORS = ("local", "ray")
 """Where candidates are evaluated: in the process of the search, or by workers of a Ray cluster."""

@@ -25,8 +25,11 @@ from nas.supernet import Supernet
 from search_spaces import Architecture
 from search_spaces.precision import Candidate, CandidateSpace
 
-MEASURED = {name: f"measured_{name}" for name in ("error_pct", "cross_entropy", "latency_ms", "size_bytes")}
-"""Column of the measured value of each objective that the exported file changes."""
+MEASURED = {
+    name: f"measured_{name}"
+    for name in ("error_pct", "estimated_error_pct", "cross_entropy", "latency_ms", "size_bytes")
+}
+"""Column of the measured value of each quantity that the exported file changes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +78,7 @@ class FrontModels:
         self._evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
         self._current = frame[frame["state"] == "complete"].copy()
         self._policies = uniform_rows(self._current, self._candidates)
-        self._estimate = ErrorEstimate.of_rows(self._current) if "estimated_error_pct" in self._current else None
+        self._estimate = ErrorEstimate.of_rows(self._current) if "estimated_error_pct" in objectives else None
 
     def waiting(self) -> list[int]:
         """Indices still to measure: uniform policies, then members of the front as far as there is room.
@@ -128,11 +131,19 @@ class FrontModels:
             simulated: top-1 classes that torch gives for them.
         """
         found = measurements(self.path(index), outputs, simulated, self.data.validation, latency)
+        if self._estimate is not None:
+            found["measured_estimated_error_pct"] = self._estimated(index, found, simulated)
         self.measured[index] = {"index": index, "policy": self._policies.get(index, "searched"), **found}
         known = {name: found[column] for name, column in MEASURED.items() if column in found}
-        if self._estimate is not None and "cross_entropy" in known:
-            known["estimated_error_pct"] = self._estimate(known["error_pct"], known["cross_entropy"])
         self._current.loc[self._current["index"] == index, list(known)] = list(known.values())
+
+    def _estimated(self, index: int, found: dict[str, float], simulated: np.ndarray) -> float:
+        """The estimated error of a file; without its cross-entropy the candidate's and what the file misses more."""
+        assert self._estimate is not None
+        if "measured_cross_entropy" in found:
+            return self._estimate(found["measured_error_pct"], found["measured_cross_entropy"])
+        searched = float(self._current.loc[self._current["index"] == index, "estimated_error_pct"].iloc[0])
+        return searched + found["measured_error_pct"] - error_pct(simulated, self.data.validation)
 
     def judge(self) -> list[dict[str, Any]]:
         """One row a measured candidate: its values, whether it is on the front, and why not."""

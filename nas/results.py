@@ -22,29 +22,27 @@ MEASURED = (
     "measured_latency_ms",
     "measured_latency_spread_pct",
     "measured_error_pct",
+    "measured_estimated_error_pct",
     "measured_cross_entropy",
     "measured_size_bytes",
     "test_error_pct",
     "agreement_pct",
 )
-"""Columns that verifying adds: latency on the device and spread; of the exported file error and cross-entropy (nats,
-NaN where another machine measured) on the validation split, size, error on the test split (which chooses nothing), and
-top-1 agreement with the torch simulation."""
+"""Columns that verifying adds: latency on the device and spread; of the exported file error, estimated error (NaN where
+it is no objective) and cross-entropy (nats, NaN where another machine measured) on the validation split, size, error on
+the test split (which chooses nothing), and top-1 agreement with the torch simulation."""
 
 FINETUNED = (
     "finetuned_latency_ms",
     "finetuned_latency_spread_pct",
     "finetuned_error_pct",
+    "finetuned_estimated_error_pct",
     "finetuned_cross_entropy",
     "finetuned_size_bytes",
     "finetuned_test_error_pct",
     "finetuned_agreement_pct",
 )
 """The same of the file after finetuning. Membership of the front goes by the values before it."""
-
-ESTIMATED = ("measured_estimated_error_pct", "finetuned_estimated_error_pct")
-"""Errors of files estimated as those of candidates (`nas.error_estimate`), where a search had them as objective; NaN
-where another machine measured."""
 
 LEFT_OUT = "on the front as searched, beyond --max-models"
 """Reason of a front member that was not exported when others were."""
@@ -63,7 +61,6 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         seconds, host, reason: of the evaluation; why it failed.
         MEASURED: of the exported file; NaN where a candidate wasn't verified.
         FINETUNED: of the file after finetuning; NaN where a candidate wasn't finetuned.
-        ESTIMATED: where `estimated_error_pct` is an objective, what it is of the files.
         verified: whether it was.
         on_front: member of the front, by measured values once the run is verified, before that by searched ones.
         front_reason: why a verified candidate is not on the front, or one that was on it is not verified (`LEFT_OUT`);
@@ -87,10 +84,8 @@ def load_results(run: str | Path, *, study: str = STUDY) -> pd.DataFrame:
         frame = frame.assign(**dict.fromkeys(MEASURED, np.nan), verified=False, on_front=mask, front_reason=reasons)
     frame = _join_finetuned(frame, (load_finetuned(run, study=study) or {"rows": []})["rows"])
     if "estimated_error_pct" in frame:
-        estimate = ErrorEstimate.of_rows(frame)
-        for name in ESTIMATED:
-            kind = name.removesuffix("estimated_error_pct")
-            frame[name] = estimate(frame[f"{kind}error_pct"], frame[f"{kind}cross_entropy"])
+        found = ErrorEstimate.of_rows(frame)(frame["finetuned_error_pct"], frame["finetuned_cross_entropy"])
+        frame["finetuned_estimated_error_pct"] = found
     frame.attrs["objectives"] = [objective.to_json() for objective in stored.objectives]
     return frame
 
@@ -253,8 +248,7 @@ def write_pareto_csv(run: str | Path, *, study: str = STUDY) -> Path:
     members = front(load_results(run, study=study))
     names = [o.name for o in objectives_of(members)]
     genes = [name for name in members if "." in str(name)]
-    estimated = [name for name in ESTIMATED if name in members]
-    first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED, *estimated]
+    first = ["index", *(name for name in names if name in members), *MEASURED, *FINETUNED]
     rest = [name for name in members if name not in {*first, *genes, *_BOOKKEEPING}]
     path = beside(run, study, "pareto.csv")
     if members["front_reason"].any():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.error_estimate import ErrorEstimate
 from nas.search.objectives import Constraint, Objective
 from nas.search.pareto import on_front
 from nas.search.study import Row, Study
@@ -15,11 +16,12 @@ from search_spaces.precision import Candidate, CandidateSpace
 from tests.hardware_profiles.profiles import make_profile
 
 OBJECTIVES = (
-    Objective("error_pct", unit="%"),
+    Objective("estimated_error_pct", unit="%"),
     Objective("latency_ms", unit="ms", expensive=False),
     Objective("size_bytes", unit="B", expensive=False),
 )
 MAX_MODELS = 10
+ESTIMATE = ErrorEstimate(constant=2.0, per_error=0.3, per_nat=15.0)
 SPACE = CandidateSpace(hybrid_tiny(num_channels=1))
 
 
@@ -67,6 +69,7 @@ def write_verified(folder: Path, study: Study) -> None:
             "measured_latency_ms": frame["latency_ms"][index] * rng.normal(1.02, 0.05),
             "measured_latency_spread_pct": 1.5,
             "measured_error_pct": frame["error_pct"][index] + rng.normal(0.1, 0.2),
+            "measured_estimated_error_pct": frame["estimated_error_pct"][index] + rng.normal(0.1, 0.1),
             "measured_cross_entropy": rng.uniform(0.3, 0.5),
             "measured_size_bytes": int(frame["size_bytes"][index]) + 2000,
             "test_error_pct": frame["error_pct"][index] + rng.normal(0.5, 0.3),
@@ -86,14 +89,19 @@ def _row(index: int, candidate: Candidate, rng: np.random.Generator, *, failed: 
     latency_ms = sum(m * factor[candidate.policy[spec.name]] for m, spec in zip(macs, specs, strict=True)) / 5e6 + 0.02
     error_pct = 8 + 3 / (latency_ms + 0.1) + float(rng.normal(0, 0.4))
     params = sum(4.0 * spec.reads[0].shape[0] ** 2 for spec in specs)
-    values = {"error_pct": error_pct, "latency_ms": latency_ms, "size_bytes": params * 3 + 20_000}
+    cross_entropy = 0.04 * error_pct
+    estimated = ESTIMATE(error_pct, cross_entropy)
+    values = {"estimated_error_pct": estimated, "latency_ms": latency_ms, "size_bytes": params * 3 + 20_000}
+    extras = {"error_pct": error_pct, "cross_entropy": cross_entropy, "macs": sum(macs), "params": params}
     return Row(
         index=index,
         batch=index // 10,
         genotype=SPACE.genotype(candidate),
         values={} if failed else values,
-        extras={} if failed else {"macs": sum(macs), "params": params},
-        predicted={"error_pct": error_pct + float(rng.normal(0, 2 / (1 + index // 10)))} if index >= 10 else {},
+        extras={} if failed else extras,
+        predicted={"estimated_error_pct": estimated + float(rng.normal(0, 2 / (1 + index // 10)))}
+        if index >= 10
+        else {},
         seconds=1.5,
         host="test",
         reason="the loss is not finite" if failed else "",

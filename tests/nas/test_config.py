@@ -66,11 +66,11 @@ def test_a_bad_file_is_refused_in_one_line(text: str, message: str, tmp_path: Pa
         ({"objectives": ["macs", "macs"]}, "two or more different ones"),
         ({"constraints": ["macs=3"]}, "constraint 'macs=3' must be"),
         (
-            {"constraints": ["estimated_error_pct<=1"]},
-            "limits estimated_error_pct, .* add --objectives estimated_error_pct,latency_ms",
+            {"constraints": ["error_pct<=1"]},
+            "limits error_pct, .* add --objectives error_pct,latency_ms",
         ),
         ({"focus": ["latency_ms=3"]}, "focus 'latency_ms=3' must be"),
-        ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: error_pct, latency_ms"),
+        ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: estimated_error_pct, latency_ms"),
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], message: str) -> None:

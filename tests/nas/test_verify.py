@@ -14,7 +14,6 @@ from hardware_profiles.measure import LatencyStats, Sampler
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.candidates import run_search
-from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData
 from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
@@ -37,9 +36,14 @@ def frame(supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfil
     return run_search(supernet, tiny_data, tiny_profile, num_evaluations=12, searcher="random")
 
 
+COUNTED = ("error_pct", "latency_ms", "size_bytes")
+"""Objectives of tests that change a frame's errors, which an estimate would no longer fit."""
+
+
 def dominated(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
     """Is another row at least as good in every measured objective, and better in one?"""
-    columns = [MEASURED[name] for name in DEFAULT_OBJECTIVES]
+    error = "error_pct" if "measured_estimated_error_pct" not in row else "estimated_error_pct"
+    columns = [MEASURED[name] for name in (error, *COUNTED[1:])]
     values = [row[column] for column in columns]
     others = [[other[column] for column in columns] for other in rows]
     return any(all(a <= b for a, b in zip(other, values, strict=True)) and other != values for other in others)
@@ -53,7 +57,9 @@ def test_measured_values_decide_who_is_on_the_front(
     promised.loc[promised["index"] == slow, "latency_ms"] = 1e-6  # a promise that no measurement can keep
     promised.loc[promised["index"] == slow, "error_pct"] = 0.0
     runtime = get_runtime("onnxruntime")
-    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, max_models=4)
+    verified = verify_front(
+        supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, objectives=COUNTED, max_models=4
+    )
     written = json.loads((tmp_path / "verified.json").read_text())
     rows = written["rows"]
     assert slow in set(verified["index"])
@@ -92,6 +98,20 @@ def test_a_front_of_estimated_errors_is_judged_by_those_of_the_files(
         found = Outputs(classes=classes, cross_entropy=9.0 if index == worst else 1.0)
         models.add(index, found, classes, latency)
     assert {row["index"]: row["on_front"] for row in models.judge()}[worst] is False
+
+
+def test_without_its_cross_entropy_a_file_is_estimated_by_what_it_misses_beyond_its_candidate(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    models = FrontModels(supernet, tiny_data, tiny_profile, frame, tmp_path, max_models=2)
+    searched = frame.set_index("index")["estimated_error_pct"]
+    right = tiny_data.validation.labels_B.numpy()
+    for index, num_missed in zip(models.waiting(), (0, 6), strict=True):
+        models.export(index)
+        classes = np.where(np.arange(len(right)) < num_missed, -1, right)
+        models.add(index, Outputs(classes=classes), right, LatencyStats(latency_ms=1.0, spread_pct=2.0, num_runs=3))
+        found = models.measured[index]["measured_estimated_error_pct"]
+        assert found == pytest.approx(searched[index] + 100 * num_missed / len(right))
 
 
 class BusyTiming:
@@ -169,10 +189,11 @@ def test_members_that_fall_out_are_replaced(
     best = frame.sort_values("size_bytes").head(3)
     promised = pd.concat([best, frame[~frame["index"].isin(best["index"])]])
     liar = int(frame.sort_values("size_bytes")["index"].iloc[-1])
-    for column in ("error_pct", "latency_ms", "size_bytes"):
+    for column in COUNTED:
         promised.loc[promised["index"] == liar, column] = 1e-6  # alone on the predicted front
     runtime = get_runtime("onnxruntime")
-    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, max_models=3)
+    options = {"objectives": COUNTED, "max_models": 3}
+    verified = verify_front(supernet, tiny_data, runtime, tiny_profile, promised, tmp_path, **options)
     assert verified["index"].iloc[0] == liar
     assert len(verified) > 1
 
@@ -192,7 +213,8 @@ def test_the_best_of_each_objective_is_exported_first(
     front["size_bytes"] = 1000.0 - number
     front["size_bytes"] -= np.where(number == 5, 500, 0)
     front["error_pct"] = np.where(number == 3, 1.0, 50.0 - number)  # in the midst of the latencies
-    models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, max_models=room)
+    options = {"objectives": COUNTED, "max_models": room}
+    models = FrontModels(supernet, tiny_data, tiny_profile, front, tmp_path, **options)
     waiting = models.waiting()
     expected = front["index"].iloc[[3, 0, 5]].tolist()
     assert waiting[:3] == expected[:room]
