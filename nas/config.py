@@ -252,9 +252,10 @@ def _check_objectives(objectives: tuple[str, ...], constraints: tuple[str, ...],
     for text in constraints:
         name = parse_constraint(text, OBJECTIVES).objective
         if name in EVALUATED and name not in objectives:
+            others = [objective for objective in objectives if objective not in EVALUATED]
             raise UserError(
                 f"constraint {text!r} limits {name}, which a search learns to keep when it is an objective; "
-                f"add --objectives {name},latency_ms"
+                f"add --objectives {','.join([name, *others])}"
             )
     for text in focus:
         parse_focus(text, objectives)

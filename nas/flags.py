@@ -131,9 +131,10 @@ class SearchFlags:
     """Options of the search."""
 
     objectives: Names = None
-    """Two or more of error_pct, cross_entropy (tells networks apart by fewer images), latency_ms, size_bytes, macs,
-    params, entropy (higher is better), effectiveness; with commas. With three or more the default searcher takes what
-    it expects to be best and explores less than with two. [default: error_pct, latency_ms, size_bytes]"""
+    """Two or more of estimated_error_pct (from misses and cross-entropy), error_pct (misses alone), latency_ms,
+    size_bytes, macs, params, entropy (higher is better), effectiveness; with commas. With three or more the default
+    searcher takes what it expects to be best and explores less than with two. [default: estimated_error_pct,
+    latency_ms, size_bytes]"""
     constraints: Names = None
     """A limit such as 'latency_ms<=2.5'; may be repeated."""
     focus: Names = None

@@ -67,7 +67,7 @@ def test_a_bad_file_is_refused_in_one_line(text: str, message: str, tmp_path: Pa
         ({"constraints": ["macs=3"]}, "constraint 'macs=3' must be"),
         (
             {"constraints": ["error_pct<=1"]},
-            "limits error_pct, .* add --objectives error_pct,latency_ms",
+            "limits error_pct, .* add --objectives error_pct,latency_ms,size_bytes",
         ),
         ({"focus": ["latency_ms=3"]}, "focus 'latency_ms=3' must be"),
         ({"focus": ["macs=1..2"]}, "unknown objective 'macs'; available: estimated_error_pct, latency_ms"),
