@@ -16,6 +16,8 @@ Values = TypeVar("Values", float, pd.Series)
 
 NUM_NETWORKS = 16
 """What an estimate is fitted to: each is evaluated once, on the images that judge the candidates."""
+NUM_IMAGES = 2000
+"""Images that an estimate is fitted to at least, where there are as many: with few, chance alone may look like more."""
 MIN_NETWORKS = 8
 """With fewer the misses are taken as they are."""
 
@@ -34,23 +36,28 @@ class ErrorEstimate:
         return self.constant + self.per_error * error_pct + self.per_nat * cross_entropy
 
     @classmethod
-    def fit(cls, misses_NI: np.ndarray, cross_entropy_N: np.ndarray) -> "ErrorEstimate":
+    def fit(
+        cls, misses_NI: np.ndarray, cross_entropy_N: np.ndarray, *, num_images: int | None = None
+    ) -> "ErrorEstimate":
         """From N networks and the same I images: which of them each network misses, and its mean cross-entropy in nats.
 
         Chance is what the part of single images that cross-entropy doesn't explain amounts to in their mean; what all
         networks miss alike drops out. Networks without finite cross-entropy are left out.
+
+        Args:
+            num_images: of errors and cross-entropies that will be estimated from, if others than these I.
         """
         usable_N = np.isfinite(cross_entropy_N)
         misses_NI, cross_entropy_N = 100.0 * misses_NI[usable_N], cross_entropy_N[usable_N]
-        num_networks, num_images = misses_NI.shape
+        num_networks, num_fitted = misses_NI.shape
         if num_networks < MIN_NETWORKS or np.ptp(cross_entropy_N) == 0:
             return cls()
         known_N2 = np.column_stack([np.ones(num_networks), cross_entropy_N])
         slopes_2I = np.linalg.lstsq(known_N2, misses_NI, rcond=None)[0]
         rest_NI = misses_NI - known_N2 @ slopes_2I
-        total = float(np.square(rest_NI.mean(axis=1)).sum())
-        chance = float(rest_NI.var(axis=1, ddof=1).sum()) / num_images
-        believed = max(0.0, 1 - chance / total) if total > 0 else 0.0
+        of_one = float(rest_NI.var(axis=1, ddof=1).sum())
+        real = max(0.0, float(np.square(rest_NI.mean(axis=1)).sum()) - of_one / num_fitted)
+        believed = real / (real + of_one / (num_images or num_fitted)) if real > 0 else 0.0
         constant, per_nat = (1 - believed) * slopes_2I.mean(axis=1)
         return cls(constant=float(constant), per_error=believed, per_nat=float(per_nat))
 

@@ -12,7 +12,7 @@ import torch
 from hardware_profiles.profile import HardwareProfile
 from nas.calibration import Ranges, calibrate, check_method
 from nas.data import ImageData, Split
-from nas.error_estimate import NUM_NETWORKS, ErrorEstimate
+from nas.error_estimate import NUM_IMAGES, NUM_NETWORKS, ErrorEstimate
 from nas.errors import CandidateError, UserError
 from nas.evaluation import Scores, normalize, predict_logits, recalibrate, score, scores_of
 from nas.progress import Progress, no_progress
@@ -134,16 +134,17 @@ class ScoresOf:
         rng, choices = np.random.default_rng(0), self.candidates.choices
         draws = ({c.name: c.values[rng.integers(len(c.values))] for c in choices} for _ in range(10 * NUM_NETWORKS))
         drawn = list(islice(dict.fromkeys(map(self.candidates.candidate, draws)), NUM_NETWORKS))
-        misses, cross_entropies = [], []
+        data, misses, cross_entropies = self.evaluator.data, [], []
+        split = data.validation.spread(max(len(self.split), NUM_IMAGES))
         with torch_threads(self._num_threads):
             for place, candidate in enumerate(drawn):
                 progress(place, len(drawn), "estimate of the error")
                 with suppress(CandidateError):
                     network = self.evaluator.network(candidate)
-                    logits_BK = predict_logits(network, self.split.images_BCHW, self.evaluator.data)
-                    misses.append((logits_BK.argmax(dim=1) != self.split.labels_B).numpy())
-                    cross_entropies.append(scores_of(logits_BK, self.split).cross_entropy)
-        self.estimate = ErrorEstimate.fit(np.array(misses), np.array(cross_entropies))
+                    logits_BK = predict_logits(network, split.images_BCHW, data)
+                    misses.append((logits_BK.argmax(dim=1) != split.labels_B).numpy())
+                    cross_entropies.append(scores_of(logits_BK, split).cross_entropy)
+        self.estimate = ErrorEstimate.fit(np.array(misses), np.array(cross_entropies), num_images=len(self.split))
 
     def __call__(self, genotype: Genotype) -> dict[str, float]:
         with torch_threads(self._num_threads):

@@ -23,14 +23,14 @@ from scipy.stats import kendalltau
 
 from nas.config import load_options, merge_options
 from nas.data import Split
-from nas.error_estimate import NUM_NETWORKS, ErrorEstimate
+from nas.error_estimate import NUM_IMAGES, NUM_NETWORKS, ErrorEstimate
 from nas.evaluation import Scores, predict_logits, recalibrate, scores_of
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
 from nas.supernet import Supernet
 
-NUM_IMAGES = (250, 500, 1000, 2000)
+COUNTS = (250, 500, 1000, 2000)
 SIGNS = {"accuracy_pct": 1, "cross_entropy": -1, "true_class_pct": 1, "estimated_error_pct": -1}
 assert list(SIGNS)[:3] == list(Scores.__dataclass_fields__)
 FIGURES = (*SIGNS, "points_off_counted", "points_off_estimated")
@@ -51,9 +51,9 @@ def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 2
                 tests.append(scores_of(predict_logits(network, data.test.images_BCHW, data), data.test).accuracy_pct)
             progress(done + 1, total, "")
     rows = []
-    for num_images in (*(num for num in NUM_IMAGES if num < len(data.validation)), len(data.validation)):
+    for num_images in (*(num for num in COUNTS if num < len(data.validation)), len(data.validation)):
         figures = [
-            _figures(logits, data.validation, rng.permutation(len(data.validation))[:num_images], tests)
+            _figures(logits, data.validation, rng.permutation(len(data.validation)), num_images, tests)
             for _ in range(draws if num_images < len(data.validation) else 1)
         ]
         means, deviations = np.mean(figures, axis=0), np.std(figures, axis=0)
@@ -67,20 +67,29 @@ def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 2
     Console(width=120).print(pd.DataFrame(rows).round(3).to_string(index=False))
 
 
-def _figures(logits: list[torch.Tensor], split: Split, chosen: np.ndarray, tests: list[float]) -> list[float]:
-    """On the chosen images: `FIGURES` of the architectures of `tests`, the estimate fitted to those after them."""
-    part, num = split.read(chosen), len(tests)
-    images = Split(images_BCHW=part.images_BCHW, labels_B=part.labels_B)
-    found = [logits_BK[torch.from_numpy(chosen)] for logits_BK in logits]
-    scores = np.array([astuple(scores_of(logits_BK, images)) for logits_BK in found])
-    misses = np.stack([(logits_BK.argmax(dim=1) != images.labels_B).numpy() for logits_BK in found[num:]])
-    counted, estimate = 100 - scores[:num, 0], ErrorEstimate.fit(misses, scores[num:, 1])
-    estimated = np.array(list(map(estimate, counted, scores[:num, 1])))
-    columns = np.column_stack([scores[:num], estimated]).T
-    kendalls = [
-        float(kendalltau(s * column, tests).statistic) for s, column in zip(SIGNS.values(), columns, strict=True)
-    ]
+def _figures(
+    logits: list[torch.Tensor], split: Split, order: np.ndarray, num_images: int, tests: list[float]
+) -> list[float]:
+    """`FIGURES` of the architectures of `tests` by the first images of an order; those after them are for the estimate,
+    on as many images as a search would fit it to.
+    """
+    num, fitted = len(tests), order[: max(num_images, NUM_IMAGES)]
+    scores = np.array([_scores(logits_BK, split, order[:num_images]) for logits_BK in logits[:num]])
+    cross_entropies = np.array([_scores(logits_BK, split, fitted)[1] for logits_BK in logits[num:]])
+    misses = np.stack([(logits_BK.argmax(dim=1) != split.labels_B).numpy()[fitted] for logits_BK in logits[num:]])
+    counted, estimate = 100 - scores[:, 0], ErrorEstimate.fit(misses, cross_entropies, num_images=num_images)
+    estimated = np.array(list(map(estimate, counted, scores[:, 1])))
+    columns, signs = np.column_stack([scores, estimated]).T, SIGNS.values()
+    kendalls = [float(kendalltau(sign * column, tests).statistic) for sign, column in zip(signs, columns, strict=True)]
     return [*kendalls, *(float(np.std(errors + tests)) for errors in (counted, estimated))]
+
+
+def _scores(logits_BK: torch.Tensor, split: Split, chosen: np.ndarray) -> tuple[float, ...]:
+    """Of the chosen images."""
+    part = split.read(chosen)
+    return astuple(
+        scores_of(logits_BK[torch.from_numpy(chosen)], Split(images_BCHW=part.images_BCHW, labels_B=part.labels_B))
+    )
 
 
 if __name__ == "__main__":

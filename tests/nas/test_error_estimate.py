@@ -51,6 +51,23 @@ def test_what_all_networks_miss_is_not_taken_for_chance() -> None:
     assert found.per_error == pytest.approx(alone.per_error, abs=0.01)
 
 
+def test_more_images_tell_what_of_fewer_will_be_chance() -> None:
+    of_few, of_many = [], []
+    for seed in range(20):
+        _, misses_NI, cross_entropy_N = drawn(
+            4000, spread_pct=1.0, seed=seed
+        )  # chance of 400 images is 2.2, of 4,000 0.7
+        few = ErrorEstimate.fit(misses_NI[:, :400], cross_entropy_N)
+        many = ErrorEstimate.fit(misses_NI, cross_entropy_N, num_images=400)
+        of_few.append(few.per_error)
+        of_many.append(many.per_error)
+    assert np.mean(of_few) == pytest.approx(np.mean(of_many), abs=0.07)
+    assert np.std(of_many) < 0.5 * np.std(of_few)
+    assert ErrorEstimate.fit(misses_NI, cross_entropy_N, num_images=4000) == ErrorEstimate.fit(
+        misses_NI, cross_entropy_N
+    )
+
+
 def test_estimates_have_the_mean_of_the_counts() -> None:
     _, misses_NI, cross_entropy_N = drawn(300, spread_pct=1.0)
     counted_N = 100 * misses_NI.mean(axis=1)
