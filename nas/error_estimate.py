@@ -48,10 +48,10 @@ class ErrorEstimate:
             num_images: of errors and cross-entropies that will be estimated from, if others than these I.
         """
         usable_N = np.isfinite(cross_entropy_N)
+        if usable_N.sum() < MIN_NETWORKS or np.ptp(cross_entropy_N[usable_N]) == 0:
+            return cls()
         misses_NI, cross_entropy_N = 100.0 * misses_NI[usable_N], cross_entropy_N[usable_N]
         num_networks, num_fitted = misses_NI.shape
-        if num_networks < MIN_NETWORKS or np.ptp(cross_entropy_N) == 0:
-            return cls()
         known_N2 = np.column_stack([np.ones(num_networks), cross_entropy_N])
         slopes_2I = np.linalg.lstsq(known_N2, misses_NI, rcond=None)[0]
         rest_NI = misses_NI - known_N2 @ slopes_2I

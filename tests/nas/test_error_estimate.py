@@ -82,6 +82,7 @@ def test_with_little_to_learn_from_the_count_is_the_estimate() -> None:
     assert ErrorEstimate.fit(misses_NI, np.full(40, 0.7)) == ErrorEstimate()
     endless_N = np.where(np.arange(40) < few, cross_entropy_N, np.inf)
     assert ErrorEstimate.fit(misses_NI, endless_N) == ErrorEstimate()
+    assert ErrorEstimate.fit(np.array([]), np.array([])) == ErrorEstimate()  # of no network that could be evaluated
     assert ErrorEstimate()(12.5, 3.0) == 12.5
 
 
