@@ -33,7 +33,7 @@ QUANTITIES = {
 
 SEARCHED_AS = {
     "latency_ms": "predicted",
-    **dict.fromkeys(("error_pct", "estimated_error_pct"), "simulated"),
+    **dict.fromkeys(("error_pct", "estimated_error_pct", "cross_entropy"), "simulated"),
 }
 """What the search's own value of a quantity is, where files are measured too; others are computed."""
 

@@ -86,6 +86,12 @@ def test_every_front_model_has_a_table_row_and_a_diagram(run: Path) -> None:
         assert f"<h3>#{index}<small>" in text
 
 
+def test_what_a_simulation_gave_is_called_simulated(run: Path) -> None:
+    text = (run / "report.html").read_text()
+    for name in ("error_pct", "estimated_error_pct", "cross_entropy"):
+        assert f"{label(name)}<small>simulated</small>" in text
+
+
 def test_charts_hold_all_complete_candidates(run: Path) -> None:
     traces = _Page(run / "report.html").charts["front"]["data"]
     assert isinstance(traces, list)
