@@ -15,9 +15,9 @@ import pandas as pd
 Values = TypeVar("Values", float, pd.Series)
 
 NUM_NETWORKS = 16
-"""What an estimate is fitted to: each is evaluated once, on the images that judge the candidates."""
+"""What an estimate is fitted to: each is evaluated once."""
 NUM_IMAGES = 2000
-"""Images that an estimate is fitted to at least, where there are as many: with few, chance alone may look like more."""
+"""Images that an estimate is fitted to at least, where there are as many: with few, chance alone may look real."""
 MIN_NETWORKS = 8
 """With fewer the misses are taken as they are."""
 

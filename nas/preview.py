@@ -13,7 +13,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.candidates import DEVICE_FREE, OBJECTIVES, CheapObjectives, check_profile, device_free_costs, lru_cached
 from nas.config import EVALUATED, RunConfig
 from nas.data import ImageData, Split
-from nas.error_estimate import NUM_NETWORKS
+from nas.error_estimate import NUM_IMAGES, NUM_NETWORKS
 from nas.errors import UserError
 from nas.evaluator import Evaluator
 from nas.profiling import num_rows
@@ -124,12 +124,14 @@ def estimate_seconds(
     evaluator.error_pct(candidate, split)
     image_s = (time.perf_counter() - deployed_s) / num_trial
     num_images = min(config.num_images or len(data.validation), len(data.validation))
-    num_evaluations = config.num_evaluations + (NUM_NETWORKS if "estimated_error_pct" in config.objectives else 0)
+    num_fitted = NUM_NETWORKS if "estimated_error_pct" in config.objectives else 0
+    num_evaluations = config.num_evaluations + num_fitted
+    num_judged = config.num_evaluations * num_images + num_fitted * min(max(num_images, NUM_IMAGES), len(data.validation))
     verify_s = VERIFY_S_PER_MODEL + image_s * (2 * len(data.validation) + len(data.test))
     return {
         "profile": 0.0 if profile is not None else _profile_seconds(space, config),
         "train": epoch_s * options.num_epochs,
-        "search": num_evaluations * (deployed_s - start_s + image_s * num_images),
+        "search": num_evaluations * (deployed_s - start_s) + num_judged * image_s,
         "verify": config.max_models * verify_s,
         **({"finetune": config.max_models * config.finetune_epochs * epoch_s} if config.finetune_epochs else {}),
     }
