@@ -126,7 +126,8 @@ def estimate_seconds(
     num_images = min(config.num_images or len(data.validation), len(data.validation))
     num_fitted = NUM_NETWORKS if "estimated_error_pct" in config.objectives else 0
     num_evaluations = config.num_evaluations + num_fitted
-    num_judged = config.num_evaluations * num_images + num_fitted * min(max(num_images, NUM_IMAGES), len(data.validation))
+    num_images_fitted = min(max(num_images, NUM_IMAGES), len(data.validation))
+    num_judged = config.num_evaluations * num_images + num_fitted * num_images_fitted
     verify_s = VERIFY_S_PER_MODEL + image_s * (2 * len(data.validation) + len(data.test))
     return {
         "profile": 0.0 if profile is not None else _profile_seconds(space, config),
