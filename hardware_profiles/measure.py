@@ -11,7 +11,7 @@ import numpy as np
 Run = Callable[[], object]
 Clock = Callable[[], float]
 Sampler = Callable[[int], float]
-"""Runs something so many times in a row, after one run that warms it up, and returns the seconds a run took."""
+"""Runs something so many times in a row, after runs that warm it up, and returns the seconds a run took."""
 
 MIN_SAMPLE_S = 0.2e-3
 """A sample lasts at least this long: thousands of clock ticks, and short against a scheduler's time slice."""
@@ -21,6 +21,17 @@ FASTEST_SHARE = 0.05
 
 What else runs on a machine only ever slows a run down, so its fastest samples are those that nothing disturbed; medians
 follow the neighbours of a virtual machine, whose processor was shared four fifths of the time when this was chosen.
+"""
+
+WARM_S = 1e-3
+"""How long a sample runs untimed first, at most."""
+
+WARM_CALLS = 3
+"""How often it is called in that time, at most.
+
+One call doesn't bring all of a network back into the caches that the other runs of a round pushed it out of: on an
+Intel processor with 2 MB of second-level cache, networks with 1 to 3 MB of weights took 9 to 25 % longer in the second
+call than in the third, and no less in later ones.
 """
 
 MAX_LOOPS = 1_000
@@ -50,20 +61,21 @@ Round = tuple[float, ...]
 """Seconds that a call of each run took, all of them timed one after the other."""
 
 
-def timed(run: Run, clock: Clock = time.perf_counter, *, warm_s: float = 0.0) -> Sampler:
-    """The sampler of a callable, of which a sample begins with one call, and more for `warm_s` seconds.
+def timed(run: Run, clock: Clock = time.perf_counter, *, warm_calls: int = WARM_CALLS) -> Sampler:
+    """The sampler of a callable, of which a sample begins with one call, and with up to `warm_calls` within `WARM_S`.
 
-    The first call brings back into the caches what the other runs of a round pushed out. Without it a looped short
-    run is timed warm and a long one cold: 24 convolutional networks of up to 3 ms summed to 0.74-0.95 of the whole,
-    with it to 0.86-1.00 (ONNX Runtime 1.32, one thread of an AMD EPYC, one run each of 4 s for 16 callables). It
-    counts only where it was faster, so where something disturbed the others.
+    They bring back into the caches what the other runs of a round pushed out. Without them a looped short run is timed
+    warm and a long one cold, and the parts of a network sum to less than the network. The first call counts only where
+    it was faster, so where something disturbed the others.
     """
 
     def sample(num_loops: int) -> float:
         start_s = clock()
         run()
         first_s = clock() - start_s
-        while clock() - start_s < warm_s:
+        for _ in range(warm_calls - 1):
+            if clock() - start_s >= WARM_S:
+                break
             run()
         start_s = clock()
         for _ in range(num_loops):

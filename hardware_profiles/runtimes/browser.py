@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hardware_profiles.errors import ProfileError, unknown_name
-from hardware_profiles.measure import Sampler
+from hardware_profiles.measure import WARM_CALLS, WARM_S, Sampler
 from hardware_profiles.runtimes.browser_page import Page, PageError, find_browser, find_driver
 from hardware_profiles.runtimes.onnxruntime_web import VERSION, find_onnxruntime_web
 from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
@@ -83,14 +83,16 @@ class BrowserSession(Session):
 
     def runner(self, inputs: Mapping[str, np.ndarray]) -> Callable[[], object]:
         feed = self._feed(inputs)
-        return lambda: self._page.call("sample", session=self._key, feed=feed.key, loops=0)
+        once = {"calls": 1, "ms": 0}
+        return lambda: self._page.call("sample", session=self._key, feed=feed.key, loops=0, warm=once)
 
     def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
         """Loop and clock are the page's."""
         feed = self._feed(inputs)
+        warm = {"calls": WARM_CALLS, "ms": 1e3 * WARM_S}
 
         def sample(num_loops: int) -> float:
-            answer, _ = self._page.call("sample", session=self._key, feed=feed.key, loops=num_loops)
+            answer, _ = self._page.call("sample", session=self._key, feed=feed.key, loops=num_loops, warm=warm)
             return float(answer["seconds"])
 
         return sample

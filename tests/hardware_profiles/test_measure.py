@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardware_profiles import measure as timing
-from hardware_profiles.measure import FASTEST_SHARE, MAX_LOOPS, MIN_SAMPLE_S, LatencyStats, measure, timed
+from hardware_profiles.measure import FASTEST_SHARE, MAX_LOOPS, MIN_SAMPLE_S, WARM_CALLS, LatencyStats, measure, timed
 
 
 class FakeClock:
@@ -67,7 +67,8 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
     stats = measure_interleaved([run], budget_s=0, min_rounds=5, num_warmup=2, clock=clock)[0]
     num_loops = stats.num_runs // 5
     assert num_loops * 0.03e-3 >= MIN_SAMPLE_S > (num_loops - 1) * 0.03e-3
-    assert run.num_calls == stats.num_runs + 2 * 2 + 5  # two samples of warm-up, and one call before each sample
+    num_before = WARM_CALLS * (2 + 5)  # calls before each sample, of which two find out how long a call takes
+    assert run.num_calls == stats.num_runs + num_before + 2
 
 
 @given(st.lists(st.floats(1, 10), min_size=2, max_size=70))
@@ -155,11 +156,12 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
     assert stats[1].latency_ms / stats[0].latency_ms == pytest.approx(2)
 
 
-def test_a_sampler_can_run_untimed_for_a_while() -> None:
+@pytest.mark.parametrize(("untimed_ms", "warm_calls"), [([0.2] * 3, 3), ([0.3] * 4, 9), ([0.6] * 2, 3), ([5], 9)])
+def test_a_sample_runs_untimed_a_few_times_but_not_for_long(untimed_ms: list[float], warm_calls: int) -> None:
     clock = FakeClock()
-    run = FakeRun(clock, 2, 2, 2, 1)
-    assert timed(run, clock, warm_s=0.005)(4) == pytest.approx(1e-3)
-    assert run.num_calls == 3 + 4  # three take the five milliseconds
+    run = FakeRun(clock, *untimed_ms, 0.1)
+    assert timed(run, clock, warm_calls=warm_calls)(4) == pytest.approx(1e-4)
+    assert run.num_calls == len(untimed_ms) + 4
 
 
 def test_a_drift_hits_all_runs_alike_so_their_ratio_stays() -> None:
