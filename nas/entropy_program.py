@@ -6,6 +6,9 @@ and off (depth). So there is one small integer linear program for each value of 
 which sort is found by changing them one at a time in the largest network. Places whose options cost the same are
 interchangeable, so the program counts how many of them take an option.
 
+Predicted latency is such a sum for networks of equal size. A program is given the least that it may be for sizes
+between two bounds; where the network found takes more, the sizes are divided (branch and bound).
+
 Of the paper's program two things are left out: widths that may not fall from stage to stage, and the penalty of uneven
 depths (a space bounds both). Weights that several places share are counted at each of them.
 """
@@ -20,7 +23,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 from nas.errors import UserError
 from predictors.entropy import entropy, entropy_weights, log_width, num_layers
-from predictors.latency import LatencyPredictor
+from predictors.latency import MIN_SIZE_MB, LatencyPredictor
 from search_spaces import Architecture, BlockSpec, Genotype, SearchSpace
 from search_spaces.cost import block_cost
 from search_spaces.space import Choice, GeneValue
@@ -28,10 +31,13 @@ from search_spaces.space import Choice, GeneValue
 MAX_PROGRAMS = 10_000
 """Values of the coupling genes of which each gets a program."""
 
-QUANTITIES = ("entropy", "macs", "params", "layers", "log_width", "latency_ms", "corrected_ms")
-"""What every block adds to; the last are its fp32 row in the profile, and what that adds to a prediction."""
+QUANTITIES = ("entropy", "macs", "params", "layers", "log_width", "latency_ms", "corrected_ms", "size_mb")
+"""What every block adds to; the last are its fp32 row in the profile, what that adds to a prediction, and its size."""
 
-ENTROPY, MACS, PARAMS, LAYERS, LOG_WIDTH, LATENCY, CORRECTED = range(len(QUANTITIES))
+ENTROPY, MACS, PARAMS, LAYERS, LOG_WIDTH, LATENCY, CORRECTED, SIZE = range(len(QUANTITIES))
+
+TOLERANCE = 1e-6
+"""By which share of a latency budget it may be exceeded, as programs are solved in floating point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,16 +93,14 @@ def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredi
             f"than the {MAX_PROGRAMS} this method tries; search with `nas search --objectives entropy,...` instead"
         )
     programs = [Program(space, genes, values, predictor) for values in _combinations(genes.coupling)]
-    limits = list(limit_rows(budgets, predictor, max_layers=max(program.max_layers for program in programs)))
+    rows = list(limit_rows(budgets, max_layers=max(program.max_layers for program in programs)))
     best, best_entropy = None, -math.inf
     for program in sorted(programs, key=lambda p: -p.bound):
         if program.bound <= best_entropy:
             break
-        for rows in limits:
-            better = (_row({ENTROPY: -1.0}), -best_entropy)
-            found = program.solve([*rows, better] if best else rows)
-            if found is not None and found[1] > best_entropy:
-                best, best_entropy = found
+        found = _better(program, rows, budgets.latency_ms, predictor, best_entropy)
+        if found is not None:
+            best, best_entropy = found
     if best is None:
         raise UserError(f"no architecture of '{space.name}' keeps all budgets; loosen one of them")
     if not math.isclose(entropy(space.blocks(best)), best_entropy, rel_tol=1e-6):
@@ -104,6 +108,27 @@ def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredi
             f"blocks of '{space.name}' depend on each other in ways that no sum over blocks has, so there is no such "
             "program; search with `nas search --objectives entropy,...` instead"
         )
+    return best
+
+
+def _better(
+    program: "Program", rows: Sequence["Row"], bound_ms: float | None, predictor: LatencyPredictor | None, least: float
+) -> tuple[Architecture, float] | None:
+    """The architecture of most entropy that keeps `rows` and a bound of latency, and its entropy, if above `least`."""
+    best: tuple[Architecture, float] | None = None
+    sizes_mb = [program.sizes_mb]
+    while sizes_mb:
+        low_mb, high_mb = sizes_mb.pop()
+        for latency in latency_rows(bound_ms, predictor, low_mb, high_mb):
+            above = [] if math.isinf(least) else [(_row({ENTROPY: -1.0}), -least)]
+            found = program.solve([*rows, *latency, *above])
+            if found is None or found[1] <= least:
+                continue
+            if not (program.keeps(found[0], bound_ms) or math.isclose(low_mb, high_mb)):
+                middle_mb = math.sqrt(low_mb * high_mb)
+                sizes_mb += [(low_mb, middle_mb), (middle_mb, high_mb)]
+                break
+            best, least = found, found[1]
     return best
 
 
@@ -129,32 +154,44 @@ def sort_genes(space: SearchSpace) -> Genes:
     return Genes(tuple(coupling), switches, local)
 
 
-def limit_rows(
-    budgets: Budgets, predictor: LatencyPredictor | None, *, max_layers: int
-) -> Iterator[list[tuple[np.ndarray, float]]]:
-    """Budgets as alternatives, each a list of (coefficients of `QUANTITIES`, upper bound).
+Row = tuple[np.ndarray, float]
+"""Coefficients of `QUANTITIES`, and what their sum may be at most."""
 
-    Predicted latency is linear between two multiples of the plain sum, so there are two ways to keep a budget.
-    """
-    rows = []
+
+def limit_rows(budgets: Budgets, *, max_layers: int) -> Iterator[Row]:
+    """All budgets but that of latency."""
     for quantity, bound in ((MACS, budgets.macs), (PARAMS, budgets.params)):
         if bound is not None:
-            rows.append((_row({quantity: 1.0}), math.floor(bound) + 0.5))
+            yield _row({quantity: 1.0}), math.floor(bound) + 0.5
     if budgets.effectiveness is not None:
-        rows += _effectiveness_rows(budgets.effectiveness, max_layers)
-    if budgets.latency_ms is None or predictor is None:
+        yield from _effectiveness_rows(budgets.effectiveness, max_layers)
+
+
+def latency_rows(
+    bound: float | None, predictor: LatencyPredictor | None, low_mb: float, high_mb: float
+) -> Iterator[list[Row]]:
+    """Alternatives, one of which all networks between two sizes keep whose predicted latency is within a bound.
+
+    A prediction is cut off at two multiples of the plain sum, so there are two ways to keep one.
+    """
+    if bound is None or predictor is None:
+        yield []
+        return
+    form = predictor.linear_form()
+    ratio = form.least_size_ratio(low_mb, high_mb)
+    rows = [
+        (_row({CORRECTED: 1.0, LATENCY: ratio}), bound - form.fixed_ms - ratio * form.call_ms),
+        (_row({SIZE: 1.0}), high_mb),
+        (_row({SIZE: -1.0}), -low_mb),
+    ]
+    if form.lowest_ratio == 0 and math.isinf(form.highest_ratio):
         yield rows
         return
-    form, bound = predictor.linear_form(), budgets.latency_ms
-    linear = (_row({CORRECTED: 1.0}), bound - form.fixed_ms)
-    if form.lowest_ratio == 0 and math.isinf(form.highest_ratio):
-        yield [*rows, linear]
-        return
-    yield [*rows, linear, (_row({LATENCY: form.lowest_ratio}), bound - form.lowest_ratio * form.call_ms)]
-    yield [*rows, (_row({LATENCY: form.highest_ratio}), bound - form.highest_ratio * form.call_ms)]
+    yield [*rows, (_row({LATENCY: form.lowest_ratio}), bound - form.lowest_ratio * form.call_ms)]
+    yield [(_row({LATENCY: form.highest_ratio}), bound - form.highest_ratio * form.call_ms)]
 
 
-def _effectiveness_rows(limit: float, max_layers: int) -> list[tuple[np.ndarray, float]]:
+def _effectiveness_rows(limit: float, max_layers: int) -> list[Row]:
     """depth / exp(log_width / depth) <= limit, that is depth (log depth - log limit) <= log_width.
 
     The left side is convex, so at whole depths it is the highest of the lines through neighbouring ones.
@@ -173,7 +210,7 @@ class Program:
     """
 
     def __init__(self, space: SearchSpace, genes: Genes, coupled: Genotype, predictor: LatencyPredictor | None) -> None:
-        self._space = space
+        self._space, self._predictor = space, predictor
         self._base = space.largest().genotype | coupled
         blocks = _blocks(space, self._base)
         weights = dict(zip(blocks, entropy_weights(tuple(blocks.values())), strict=True))
@@ -191,8 +228,11 @@ class Program:
         self.bound = float(most_Q[ENTROPY])
         """Entropy that no solution exceeds."""
         self.max_layers = int(most_Q[LAYERS])
+        least_mb = sum(len(self._always.intersection(p)) * a[:, SIZE].min() for p, a in self._groups)
+        self.sizes_mb = (max(float(least_mb), MIN_SIZE_MB), float(most_Q[SIZE]))
+        """Between which those of all solutions lie."""
 
-    def solve(self, limits: Sequence[tuple[np.ndarray, float]]) -> tuple[Architecture, float] | None:
+    def solve(self, limits: Sequence[Row]) -> tuple[Architecture, float] | None:
         """The architecture of most entropy within the limits, and its entropy; None where there is none."""
         num_switched = sum(len(choice.values) for choice in self._switches)
         columns = np.concatenate([np.zeros((num_switched, len(QUANTITIES))), *(a for _, a in self._groups)])
@@ -214,6 +254,13 @@ class Program:
             return None
         taken = result.x.round().astype(int)
         return self._architecture(taken), float(taken @ columns[:, ENTROPY])
+
+    def keeps(self, architecture: Architecture, bound_ms: float | None) -> bool:
+        """Is its predicted latency within a bound?"""
+        if bound_ms is None or self._predictor is None:
+            return True
+        network = [(spec.cost_key, "fp32") for spec in self._space.blocks(architecture)]
+        return bool(self._predictor.predict([network])[0] <= bound_ms * (1 + TOLERANCE))
 
     def _structure(self, num_variables: int) -> tuple[np.ndarray, np.ndarray]:
         """Equalities: a switch has one value; as many options of a group are taken as it has places switched on."""
@@ -268,12 +315,13 @@ def _blocks(space: SearchSpace, genotype: Mapping[str, GeneValue]) -> dict[str, 
 def _amounts(spec: BlockSpec, weight: float, predictor: LatencyPredictor | None) -> list[float]:
     """`QUANTITIES` of one block; layers and widths of those alone that count in the entropy."""
     cost, log = block_cost(spec), log_width(spec)
-    latency_ms = corrected_ms = 0.0
+    on_device = [0.0, 0.0, 0.0]
     if predictor is not None:
-        row = predictor.profile.row(spec.cost_key, "fp32")
-        latency_ms, corrected_ms = predictor.profile.rows[row].latency_ms, predictor.linear_form().rows_ms[row]
+        index = predictor.profile.row(spec.cost_key, "fp32")
+        row = predictor.profile.rows[index]
+        on_device = [row.latency_ms, predictor.linear_form().rows_ms[index], row.size_bytes / 1e6]
     stack = (num_layers(spec), log) if weight else (0, 0.0)
-    return [weight * log, cost.macs, cost.num_params, *stack, latency_ms, corrected_ms]
+    return [weight * log, cost.macs, cost.num_params, *stack, *on_device]
 
 
 def _row(coefficients: Mapping[int, float]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The latency of a network: the sum of its blocks' measured rows, corrected by some measured whole networks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.exceptions import NotFittedError
@@ -21,6 +21,10 @@ MIN_NETWORKS = 3
 MIN_NETWORKS_FOR_FEATURES = 10
 """Fewer than this can't show that anything but the scale differs."""
 
+NUM_SIZE_FEATURES = 2
+MIN_SIZE_MB = 1e-6
+"""Of a network, so that its logarithm is finite."""
+
 HUBER_SIGMAS = 1.345
 """Residuals beyond this many standard deviations count less; 95% efficient on normal noise (Huber, 1964)."""
 
@@ -32,17 +36,19 @@ class LatencyPredictor:
 
     Before `fit` a prediction is the plain sum: one call of the runtime and each block's row net of the call. `fit`
     learns from whole networks measured on the same target what the sum gets wrong, in shares of the sum: a
-    `GroupedRidge` on the features of `_row_features` and the number of places where the precision changes. It is robust
-    to a few bad measurements.
+    `GroupedRidge` on the features of `_row_features`, the number of places where the precision changes, and the size of
+    the network: a block that is timed alone finds its weights in a cache that not all of a large network fits into. It
+    is robust to a few bad measurements.
     """
 
     def __init__(self, profile: HardwareProfile) -> None:
         self.profile = profile
         self._latency_ms_R = np.array([row.latency_ms for row in profile.rows])
+        self._size_mb_R = np.array([row.size_bytes / 1e6 for row in profile.rows])
         self._precision_R = np.array([profile.precisions.index(row.precision) for row in profile.rows])
         features = _row_features(profile)
         self._features_RF = np.hstack(features)
-        self._groups = [*(group_RF.shape[1] for group_RF in features), 1]
+        self._groups = [*(group_RF.shape[1] for group_RF in features), 1, NUM_SIZE_FEATURES]
         self._correction: _Correction | None = None
 
     @classmethod
@@ -109,9 +115,10 @@ class LatencyPredictor:
         sum_ms_N, correction = self._sum_ms(rows_NB), self._correction
         if correction is None:
             return sum_ms_N
-        blocks_ms_N = np.append(self._corrected_ms(), 0.0)[rows_NB].sum(axis=1)
-        changes_ms_N = correction.slope_F[-1] * self._num_changes(rows_NB)
-        linear_ms_N = correction.base * self.profile.call_overhead_ms + blocks_ms_N + changes_ms_N
+        fixed_ms = correction.base * self.profile.call_overhead_ms
+        linear_ms_N = fixed_ms + _sum_over_blocks(self._corrected_ms(), rows_NB)
+        linear_ms_N += correction.change_ms * self._num_changes(rows_NB)
+        linear_ms_N += correction.size_ratio(_sum_over_blocks(self._size_mb_R, rows_NB)) * sum_ms_N
         lowest, highest = correction.bounds
         return np.clip(linear_ms_N, lowest * sum_ms_N, highest * sum_ms_N)
 
@@ -125,6 +132,7 @@ class LatencyPredictor:
             call_ms=call_ms,
             fixed_ms=correction.base * call_ms,
             rows_ms=self._corrected_ms(),
+            size_slope=correction.size_slope,
             lowest_ratio=lowest,
             highest_ratio=highest,
         )
@@ -132,11 +140,10 @@ class LatencyPredictor:
     def _corrected_ms(self) -> np.ndarray:
         """What each row adds to a prediction, in milliseconds."""
         assert self._correction is not None
-        return self._correction.base * self._latency_ms_R + self._features_RF @ self._correction.slope_F[:-1]
+        return self._correction.base * self._latency_ms_R + self._features_RF @ self._correction.row_slope
 
     def _sum_ms(self, rows_NB: np.ndarray) -> np.ndarray:
-        padded_ms = np.append(self._latency_ms_R, 0.0)  # PADDING is the last entry
-        return self.profile.call_overhead_ms + padded_ms[rows_NB].sum(axis=1)
+        return self.profile.call_overhead_ms + _sum_over_blocks(self._latency_ms_R, rows_NB)
 
     def _num_changes(self, rows_NB: np.ndarray) -> np.ndarray:
         precision_NB = np.append(self._precision_R, -1)[rows_NB]
@@ -149,22 +156,39 @@ class LatencyPredictor:
         sums_NF = np.zeros((len(rows_NB), padded_RF.shape[1]))
         for rows_N in rows_NB.T:
             sums_NF += padded_RF[rows_N]
-        return np.column_stack([sums_NF, self._num_changes(rows_NB)]) / sum_ms_N[:, None]
+        added_NF = np.column_stack([sums_NF, self._num_changes(rows_NB)]) / sum_ms_N[:, None]
+        return np.hstack([added_NF, _size_features(_sum_over_blocks(self._size_mb_R, rows_NB))])
+
+
+def _sum_over_blocks(values_R: np.ndarray, rows_NB: np.ndarray) -> np.ndarray:
+    return np.append(values_R, 0.0)[rows_NB].sum(axis=1)  # PADDING is the last entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearLatency:
-    """Predicted latency of networks in one precision: fixed + the sum of `rows_ms` over the blocks.
+    """Predicted latency of networks of equal size in one precision: fixed + the sum of `rows_ms` over the blocks.
 
-    Its ratio to the plain sum, the call included, is cut off at the two bounds.
+    The size adds `size_ratio` times the plain sum, the call included. The ratio to this is cut off at the two bounds.
     """
 
     call_ms: float
     fixed_ms: float
     rows_ms: np.ndarray
     """One for each of the profile's rows."""
+    size_slope: np.ndarray = field(default_factory=lambda: np.zeros(NUM_SIZE_FEATURES))
     lowest_ratio: float = 0.0
     highest_ratio: float = np.inf
+
+    def size_ratio(self, size_mb: float) -> float:
+        """What the size adds to the ratio of prediction to sum."""
+        return float(_size_features(np.array([size_mb]))[0] @ self.size_slope)
+
+    def least_size_ratio(self, low_mb: float, high_mb: float) -> float:
+        """The least that any size between these adds to the ratio."""
+        linear, quadratic = self.size_slope
+        logs = np.log([low_mb, high_mb])
+        turn = np.clip(-linear / (2 * quadratic), *logs) if quadratic > 0 else logs[0]
+        return min(self.size_ratio(size_mb) for size_mb in np.exp([*logs, turn]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +204,23 @@ class _Correction:
     """Variance of the ratio of a network around its prediction."""
     bounds: tuple[float, float]
     """Ratios outside, reached only by extrapolation, are cut off."""
+
+    @property
+    def row_slope(self) -> np.ndarray:
+        """Of what is added up over the rows."""
+        return self.slope_F[: -1 - NUM_SIZE_FEATURES]
+
+    @property
+    def change_ms(self) -> float:
+        return float(self.slope_F[-1 - NUM_SIZE_FEATURES])
+
+    @property
+    def size_slope(self) -> np.ndarray:
+        return self.slope_F[-NUM_SIZE_FEATURES:]
+
+    def size_ratio(self, size_mb_N: np.ndarray) -> np.ndarray:
+        """What the size of each network adds to its ratio."""
+        return _size_features(size_mb_N) @ self.size_slope
 
     def std(self, features_NF: np.ndarray) -> np.ndarray:
         """Standard deviation of each network's ratio."""
@@ -201,6 +242,12 @@ def _row_features(profile: HardwareProfile) -> list[np.ndarray]:
     of_both = _one_hot([f"{name} {row.precision}" for name, row in zip(kind, profile.rows, strict=True)])
     counts = [np.ones_like(latency_ms_R1), _one_hot(kind), of_input, of_both]
     return [*counts, *(labels * latency_ms_R1 for labels in (of_precision, of_input, of_both))]
+
+
+def _size_features(size_mb_N: np.ndarray) -> np.ndarray:
+    """Logarithm of the size of networks, and its square: shape (N, 2)."""
+    log_size_N = np.log(np.maximum(size_mb_N, MIN_SIZE_MB))
+    return np.column_stack([log_size_N, log_size_N**2])
 
 
 def _one_hot(labels: Sequence[str]) -> np.ndarray:

@@ -43,14 +43,19 @@ def predictor(name: str) -> LatencyPredictor:
     return LatencyPredictor.from_profile(replace(profile, networks=tuple(rows)))
 
 
-@cache
-def everything(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Entropies (N,) and what is budgeted (N, 4) of all architectures."""
-    space = SPACES[name]
+def architectures(space: SearchSpace) -> list[Architecture]:
     names = [choice.name for choice in space.choices]
     genotypes = itertools.product(*(choice.values for choice in space.choices))
     found = list(dict.fromkeys(space.architecture(dict(zip(names, g, strict=True))) for g in genotypes))
     assert len(found) == space.num_architectures()
+    return found
+
+
+@cache
+def everything(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Entropies (N,) and what is budgeted (N, 4) of all architectures."""
+    space = SPACES[name]
+    found = architectures(space)
     costs = [device_free_costs(space.blocks(architecture)) for architecture in found]
     latency_ms = predictor(name).predict([blocks(space, architecture) for architecture in found])
     budgeted = [[cost[budget] for budget in BUDGETS[:3]] + [ms] for cost, ms in zip(costs, latency_ms, strict=True)]
@@ -74,6 +79,28 @@ def test_no_architecture_within_the_budgets_has_more_entropy(name: str, limited:
         assert entropy(SPACES[name].blocks(found)) == pytest.approx(entropy_N[kept].max(), rel=1e-9)
 
 
+@pytest.mark.parametrize(("linear", "quadratic"), [(0.3, 0.0), (-0.3, 0.0), (0.6, 0.15), (0.2, -0.1)])
+def test_large_networks_may_take_more_than_their_blocks(linear: float, quadratic: float) -> None:
+    """Latency is no sum then; the program is still as good as brute force, whatever way the size counts."""
+    space, rng = TWO_STAGES, np.random.default_rng(0)
+    profile = make_space_profile(space)
+    size_mb = {row.key: row.size_bytes / 1e6 for row in profile.rows if row.precision == "fp32"}
+    networks = [blocks(space, space.sample(rng)) for _ in range(80)]
+    log_N = np.log([sum(size_mb[key] for key, _ in network) for network in networks])
+    centered_N = log_N - log_N.mean()
+    latency_ms = LatencyPredictor(profile).predict(networks) * (1.5 + linear * centered_N + quadratic * centered_N**2)
+    fitted = LatencyPredictor(profile).fit(networks, latency_ms)
+    assert np.ptp([fitted.linear_form().size_ratio(size) for size in np.exp(log_N)]) > 0.1
+
+    entropy_N, _ = everything(space.name)
+    predicted_N = fitted.predict([blocks(space, architecture) for architecture in architectures(space)])
+    for bound in np.quantile(predicted_N, [0.02, 0.1, 0.3, 0.6, 0.9]):
+        found = max_entropy(space, Budgets(latency_ms=float(bound)), predictor=fitted)
+        assert fitted.predict([blocks(space, found)])[0] <= bound * (1 + 1e-6)
+        most = entropy_N[predicted_N <= bound].max()
+        assert entropy(space.blocks(found)) == pytest.approx(most, rel=1e-9)
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_predictions_that_are_cut_off_are_cut_off_in_the_program(name: str) -> None:
     """The linear form, with its bounds, is what the predictor gives for every network in one precision."""
@@ -85,6 +112,8 @@ def test_predictions_that_are_cut_off_are_cut_off_in_the_program(name: str) -> N
         profile = predictor(name).profile
         rows_ms = sum(profile.latency_ms(*block) for block in network)
         linear_ms = form.fixed_ms + sum(form.rows_ms[profile.row(*block)] for block in network)
+        size_mb = sum(profile.rows[profile.row(*block)].size_bytes for block in network) / 1e6
+        linear_ms += form.size_ratio(size_mb) * (form.call_ms + rows_ms)
         low_ms, high_ms = (ratio * (form.call_ms + rows_ms) for ratio in (form.lowest_ratio, form.highest_ratio))
         cut["low"] += bool(linear_ms < low_ms)
         cut["high"] += bool(linear_ms > high_ms)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,20 @@ def test_a_precision_slower_in_company_than_alone_is_learned() -> None:
     held_out, held_out_ms = device.networks(200)
     predictor = LatencyPredictor(device.profile).fit(networks, device.measured(networks_ms))
     assert prediction_metrics(held_out_ms, predictor.predict(held_out))["mape_pct"] < 3
+
+
+def test_a_cache_that_large_networks_do_not_fit_into_is_learned() -> None:
+    """It holds eight blocks; the others of a network take three times as long as alone."""
+    for seed in range(5):
+        device = Simulation(
+            lambda sum_ms, network: sum_ms * (1 + 2 * max(0, 1 - 8 / len(network))), noise=0.02, seed=seed
+        )
+        rows = [replace(row, size_bytes=20_000) for row in device.profile.rows]
+        device.profile = replace(device.profile, rows=tuple(rows))
+        networks, networks_ms = device.networks(60)
+        held_out, held_out_ms = device.networks(200)
+        predictor = LatencyPredictor(device.profile).fit(networks, device.measured(networks_ms))
+        assert prediction_metrics(held_out_ms, predictor.predict(held_out))["mape_pct"] < 6
 
 
 def test_where_only_the_scale_is_off_the_features_do_not_fit_the_noise() -> None:
