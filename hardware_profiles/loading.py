@@ -14,7 +14,7 @@ from hardware_profiles.runtimes.runtime import Runtime
 
 MIN_ROUNDS = 5
 CALLS_BEFORE = 8
-"""Of each model, to load it, to see how long it takes and to warm it up; in every round follow two more."""
+"""Of each model, to load it, to see how long it takes and to warm it up; a round has two, or more of less than 1 ms."""
 
 SHARE_FOR_NETWORKS = 0.4
 """Of a budget that is too short for all models, what whole networks may take at most."""

@@ -98,7 +98,7 @@ def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredi
     for program in sorted(programs, key=lambda p: -p.bound):
         if program.bound <= best_entropy:
             break
-        found = _better(program, rows, budgets.latency_ms, predictor, best_entropy)
+        found = program.best(rows, budgets.latency_ms, above=best_entropy)
         if found is not None:
             best, best_entropy = found
     if best is None:
@@ -108,27 +108,6 @@ def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredi
             f"blocks of '{space.name}' depend on each other in ways that no sum over blocks has, so there is no such "
             "program; search with `nas search --objectives entropy,...` instead"
         )
-    return best
-
-
-def _better(
-    program: "Program", rows: Sequence["Row"], bound_ms: float | None, predictor: LatencyPredictor | None, least: float
-) -> tuple[Architecture, float] | None:
-    """The architecture of most entropy that keeps `rows` and a bound of latency, and its entropy, if above `least`."""
-    best: tuple[Architecture, float] | None = None
-    sizes_mb = [program.sizes_mb]
-    while sizes_mb:
-        low_mb, high_mb = sizes_mb.pop()
-        for latency in latency_rows(bound_ms, predictor, low_mb, high_mb):
-            above = [] if math.isinf(least) else [(_row({ENTROPY: -1.0}), -least)]
-            found = program.solve([*rows, *latency, *above])
-            if found is None or found[1] <= least:
-                continue
-            if not (program.keeps(found[0], bound_ms) or math.isclose(low_mb, high_mb)):
-                middle_mb = math.sqrt(low_mb * high_mb)
-                sizes_mb += [(low_mb, middle_mb), (middle_mb, high_mb)]
-                break
-            best, least = found, found[1]
     return best
 
 
@@ -232,6 +211,34 @@ class Program:
         self.sizes_mb = (max(float(least_mb), MIN_SIZE_MB), float(most_Q[SIZE]))
         """Between which those of all solutions lie."""
 
+    def best(self, rows: Sequence[Row], bound_ms: float | None, *, above: float) -> tuple[Architecture, float] | None:
+        """The architecture of most entropy within `rows` and a bound of predicted latency, and its entropy.
+
+        None where no entropy is higher than `above`.
+        """
+        best: tuple[Architecture, float] | None = None
+        sizes_mb = [self.sizes_mb]
+        while sizes_mb:
+            low_mb, high_mb = sizes_mb.pop()
+            for latency in latency_rows(bound_ms, self._predictor, low_mb, high_mb):
+                better = [] if math.isinf(above) else [(_row({ENTROPY: -1.0}), -above)]
+                found = self.solve([*rows, *latency, *better])
+                if found is None or found[1] <= above:
+                    continue
+                if not (self._keeps(found[0], bound_ms) or math.isclose(low_mb, high_mb)):
+                    middle_mb = math.sqrt(low_mb * high_mb)
+                    sizes_mb += [(low_mb, middle_mb), (middle_mb, high_mb)]
+                    break
+                best, above = found, found[1]
+        return best
+
+    def _keeps(self, architecture: Architecture, bound_ms: float | None) -> bool:
+        """Is its predicted latency within a bound?"""
+        if bound_ms is None or self._predictor is None:
+            return True
+        network = [(spec.cost_key, "fp32") for spec in self._space.blocks(architecture)]
+        return bool(self._predictor.predict([network])[0] <= bound_ms * (1 + TOLERANCE))
+
     def solve(self, limits: Sequence[Row]) -> tuple[Architecture, float] | None:
         """The architecture of most entropy within the limits, and its entropy; None where there is none."""
         num_switched = sum(len(choice.values) for choice in self._switches)
@@ -254,13 +261,6 @@ class Program:
             return None
         taken = result.x.round().astype(int)
         return self._architecture(taken), float(taken @ columns[:, ENTROPY])
-
-    def keeps(self, architecture: Architecture, bound_ms: float | None) -> bool:
-        """Is its predicted latency within a bound?"""
-        if bound_ms is None or self._predictor is None:
-            return True
-        network = [(spec.cost_key, "fp32") for spec in self._space.blocks(architecture)]
-        return bool(self._predictor.predict([network])[0] <= bound_ms * (1 + TOLERANCE))
 
     def _structure(self, num_variables: int) -> tuple[np.ndarray, np.ndarray]:
         """Equalities: a switch has one value; as many options of a group are taken as it has places switched on."""
