@@ -151,7 +151,7 @@ class LatencyPredictor:
         return ((precision_NB[:, 1:] != precision_NB[:, :-1]) & present_NB[:, 1:] & present_NB[:, :-1]).sum(axis=1)
 
     def _features(self, rows_NB: np.ndarray, sum_ms_N: np.ndarray) -> np.ndarray:
-        """What may change the ratio of measured to summed latency: shape (N, F + 1), in units of the sum."""
+        """What may change the ratio of measured to summed latency: F + 1 columns a unit of the sum, then the size's."""
         padded_RF = np.vstack([self._features_RF, np.zeros(self._features_RF.shape[1])])
         sums_NF = np.zeros((len(rows_NB), padded_RF.shape[1]))
         for rows_N in rows_NB.T:
