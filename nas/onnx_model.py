@@ -15,6 +15,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode, add_infer_metadata
 from torch import nn
 
+from nas.bfloat16 import in_bfloat16, opset, with_opset
 from nas.calibration import OperatorRange, Ranges
 from nas.quantization import WEIGHT_ONLY_BITS, check_policy
 from nas.weight_only import weights_in_blocks
@@ -51,6 +52,8 @@ def quantize_block(
     """A block's model in a precision; `ranges` are those of its weighted operators in order of execution."""
     if precision == "fp32":
         return model
+    if precision == "bf16":
+        return in_bfloat16(model)
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     if precision in WEIGHT_ONLY_BITS:
@@ -134,10 +137,11 @@ def _tensor_ranges(
 
 def chain(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:
     """One network of the blocks' models; every node and tensor is prefixed with the name of its block."""
+    version = max(opset(model) for model in models)
     network: onnx.ModelProto | None = None
     tensors: dict[str, str] = {}
     for model, spec in zip(models, specs, strict=True):
-        part = onnx.compose.add_prefix(model, prefix=f"{spec.name}/")
+        part = onnx.compose.add_prefix(with_opset(model, version), prefix=f"{spec.name}/")
         if network is None:
             network = part
         else:

@@ -3,7 +3,7 @@
 int8: weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor:
 calibrated (`int8`) or taken from the target's batch at run time (`int8-dynamic`). Weight-only (`w8`, `w4`): weights of
 matrix multiplications in small blocks with a scale and a zero point each, computed with in fp32. Matrix products
-without weights, softmax, norms and additions stay fp32.
+without weights, softmax, norms and additions stay fp32. bf16: a whole block, whose sums alone are in fp32.
 """
 
 import copy
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nas.bfloat16 import Bfloat16Block
 from nas.calibration import OperatorRange, Ranges, calibrate, describe_operator, operators
 from nas.errors import CandidateError, UserError
 from search_spaces import Network
@@ -41,17 +42,25 @@ def simulate(
     Blocks that stay fp32 are shared with `network`, not copied. Raises what `check_policy` raises.
     """
     check_policy(network, policy, ranges)
-    blocks = []
-    for spec, block in zip(network.specs, network.blocks, strict=True):
-        precision = policy[spec.name]
-        replaced: dict[int, nn.Module] = {}
-        for path, operator in operators(block).items() if precision != "fp32" else ():
-            if precision == "int8":
-                replaced[id(operator)] = StaticOperator(operator, ranges[spec.name][path], weight_bits)
-            elif isinstance(operator, nn.Linear):  # the other precisions are for matrix multiplications
-                replaced[id(operator)] = _quantized_linear(operator, precision, batch_size, weight_bits)
-        blocks.append(copy.deepcopy(block, replaced) if replaced else block)
+    blocks = [
+        _simulated_block(block, policy[spec.name], ranges.get(spec.name, {}), batch_size, weight_bits)
+        for spec, block in zip(network.specs, network.blocks, strict=True)
+    ]
     return Network(network.specs, blocks).eval()
+
+
+def _simulated_block(
+    block: nn.Module, precision: str, ranges: Mapping[str, OperatorRange], batch_size: int, weight_bits: int
+) -> nn.Module:
+    if precision == "bf16":
+        return Bfloat16Block(block)
+    replaced: dict[int, nn.Module] = {}
+    for path, operator in operators(block).items() if precision != "fp32" else ():
+        if precision == "int8":
+            replaced[id(operator)] = StaticOperator(operator, ranges[path], weight_bits)
+        elif isinstance(operator, nn.Linear):  # the other precisions are for matrix multiplications
+            replaced[id(operator)] = _quantized_linear(operator, precision, batch_size, weight_bits)
+    return copy.deepcopy(block, replaced) if replaced else block
 
 
 def check_policy(network: Network, policy: QuantizationPolicy, ranges: Ranges) -> None:

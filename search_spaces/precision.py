@@ -9,11 +9,11 @@ from search_spaces.errors import SpaceError, unknown_name
 from search_spaces.network import BlockSpec
 from search_spaces.space import Architecture, Choice, Genotype, SearchSpace
 
-PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4")
+PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4", "bf16")
 """fp32; static int8 (calibrated activation ranges, QDQ); for matrix multiplications only: int8 with run-time ranges,
-and weights alone in 8 or 4 bits."""
+and weights alone in 8 or 4 bits; a whole block in bfloat16."""
 
-BITS = {"fp32": (32, 32), "int8": (8, 8), "int8-dynamic": (8, 8), "w8": (8, 32), "w4": (4, 32)}
+BITS = {"fp32": (32, 32), "int8": (8, 8), "int8-dynamic": (8, 8), "w8": (8, 32), "w4": (4, 32), "bf16": (16, 16)}
 """Bits of the weights and of the activations that enter the products a precision changes."""
 
 PREFIX = "precision."

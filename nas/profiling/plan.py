@@ -180,17 +180,8 @@ def _networks(
         judges = place >= 1 and place * num_held_out // num_random > (place - 1) * num_held_out // num_random
         specs = space.blocks(candidate.architecture)
         blocks = tuple((spec.cost_key, candidate.policy[spec.name]) for spec in specs)
-        make = partial(_chain_copies, [models[pair] for pair in blocks], specs)
+        make = partial(chain, [models[pair] for pair in blocks], specs)
         yield PlannedNetwork(blocks, "held-out" if judges else "fit", make)
-
-
-def _chain_copies(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:
-    parts = []
-    for model in models:
-        part = onnx.ModelProto()
-        part.CopyFrom(model)
-        parts.append(part)
-    return chain(parts, specs)
 
 
 def _random(candidates: CandidateSpace, rng: np.random.Generator) -> Candidate:

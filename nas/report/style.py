@@ -54,6 +54,7 @@ tbody tr:last-child td { border-bottom: 0; }
 .block.int8 { border: 2px solid var(--ink); background-image: repeating-linear-gradient(135deg,
   color-mix(in srgb, var(--k) 14%, transparent) 0 3px, transparent 3px 9px); }
 .block.int8-dynamic { border: 2px dashed var(--ink); }
+.block.bf16 { border: 4px double var(--ink); padding: 3px 6px; }
 .block.w8 { border: 2px dotted var(--ink); }
 .block.w4 { border: 4px dotted var(--ink); padding: 3px 6px; }
 p.missing { max-width: none; margin: 8px 0 0; padding: 12px 14px;

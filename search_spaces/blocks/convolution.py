@@ -5,13 +5,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, ConvRelu, conv_norm_axes
+from search_spaces.blocks.layers import CONV_PRECISIONS, ConvNorm, ConvRelu, conv_norm_axes
 
 
 class Conv(Block):
     """x + point-wise(relu(depth-wise(x))); a larger kernel holds the smaller ones at its centre (Once-for-All)."""
 
-    precisions = ("fp32", "int8")
+    precisions = CONV_PRECISIONS
     closing_scale = "pointwise.1.weight"
 
     def __init__(self, reads: tuple[Port, ...], *, kernel: int):

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, conv_norm_axes
+from search_spaces.blocks.layers import CONV_PRECISIONS, ConvNorm, conv_norm_axes
 
 
 class Downsample(Block):
     """A 3x3 convolution with stride 2 and batch norm."""
 
-    precisions = ("fp32", "int8")
+    precisions = CONV_PRECISIONS
 
     def __init__(self, reads: tuple[Port, ...], *, channels: int):
         super().__init__(reads)

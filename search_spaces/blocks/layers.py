@@ -6,8 +6,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-LINEAR_PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4")
-"""Precisions of a block that has linear layers once deployed; in all but static int8 its convolutions stay fp32."""
+CONV_PRECISIONS = ("fp32", "int8", "bf16")
+"""Precisions of a block of convolutions."""
+
+LINEAR_PRECISIONS = ("fp32", "int8", "int8-dynamic", "w8", "w4", "bf16")
+"""Precisions of a block that has linear layers once deployed; in int8-dynamic, w8 and w4 its convolutions stay fp32."""
 
 
 class ConvNorm(nn.Sequential):

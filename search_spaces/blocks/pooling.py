@@ -10,6 +10,7 @@ from search_spaces.blocks.base import Block, Port
 class Pooling(Block):
     """x + norm(average of 3x3 neighbours - x); the border counts as zeros, so that the block is a convolution."""
 
+    precisions = ("fp32", "bf16")
     closing_scale = "norm.weight"
 
     def __init__(self, reads: tuple[Port, ...]):

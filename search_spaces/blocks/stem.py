@@ -7,13 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import ConvNorm, ConvRelu, conv_norm_axes
+from search_spaces.blocks.layers import CONV_PRECISIONS, ConvNorm, ConvRelu, conv_norm_axes
 
 
 class Stem(Block):
     """Two 3x3 convolutions, of stride 2 and of `stride` (1 or 2), with half the channels between them."""
 
-    precisions = ("fp32", "int8")
+    precisions = CONV_PRECISIONS
 
     def __init__(self, reads: tuple[Port, ...], *, channels: int, stride: int):
         super().__init__(reads)

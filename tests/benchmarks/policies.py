@@ -4,49 +4,44 @@
 
 The smallest, middle and largest network of a run's supernet and random ones; the run needs a profile of this machine.
 Allocated and searched policies are the fastest by prediction whose simulated validation error is at most `TOLERANCE`
-points above that of fp32. `onnxruntime-int8` is the fp32 file quantized by ONNX Runtime's own tool: the same images for
-calibration, per-channel weights, everything else as it comes. The files of an architecture are timed in turn, twice, so
-that a ratio's noise is seen. Rows are kept as they come; a run that was interrupted goes on.
+points above that of fp32. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). The
+files of an architecture are timed in turn, twice, so that a ratio's noise is seen. Rows are kept as they come; a run
+that was interrupted goes on.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from cyclopts import run as run_command
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from rich.console import Console
 from scipy.stats import gmean
 
 from hardware_profiles.profile import HardwareProfile
-from hardware_profiles.runtimes import get_runtime
 from nas.candidates import CheapObjectives, run_search
 from nas.config import load_options, merge_options
-from nas.data import ImageData
-from nas.evaluation import NUM_CALIBRATION_IMAGES, batches, predict_classes
+from nas.evaluation import predict_classes
 from nas.evaluator import Evaluator, target_evaluator
 from nas.export import export_model
-from nas.onnx_model import INPUT
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
+from nas.target import target_runtime
 from nas.verify import measure_files, time_sessions
 from search_spaces import Architecture, SearchSpace
 from search_spaces.precision import Candidate, CandidateSpace
+from tests.benchmarks.peer_quantizers import PEERS
 
 TOLERANCE = 0.1
 """Points of validation error by which a policy may be above fp32."""
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 """Budgets tried by the allocator, from the least possible latency to that of fp32."""
-UNIFORM = ("fp32", "int8", "int8-dynamic")
-PEER = "onnxruntime-int8"
+UNIFORM = ("fp32", "int8", "int8-dynamic", "bf16")
+"""As far as the target has them."""
 
 
 def compare(*, run: Path, output: Path, num: int = 12, num_evaluations: int = 40, seed: int = 0) -> None:
@@ -67,7 +62,7 @@ def compare(*, run: Path, output: Path, num: int = 12, num_evaluations: int = 40
                 frame.to_csv(path, index=False)
             progress(index + 1, num, "")
     about = {"command": module_command(), "seed": seed, "tolerance_points": TOLERANCE, "figures": figures(frame)}
-    about |= provenance(("torch", "onnx", "onnxruntime"))
+    about |= provenance(("torch", "onnx", "onnxruntime", "openvino", "nncf"))
     (output / "policies.json").write_text(json.dumps(about, indent=1) + "\n")
     console = Console(width=160)
     console.print(frame.drop(columns="candidate").round(3).to_string(index=False))
@@ -87,7 +82,8 @@ def policies_of(
     space, split = evaluator.supernet.space, evaluator.data.validation
     candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
     cheap, specs = CheapObjectives(candidates, profile), space.blocks(architecture)
-    chosen = {precision: candidates.uniform(architecture, precision) for precision in UNIFORM}
+    uniform = [precision for precision in UNIFORM if precision in profile.precisions]
+    chosen = {precision: candidates.uniform(architecture, precision) for precision in uniform}
     limit = evaluator.error_pct(chosen["fp32"], split) + TOLERANCE
     table = measure_sensitivity(evaluator.network, architecture, space=space, profile=profile, data=evaluator.data)
     budgets = policy_budgets(table, fractions=FRACTIONS)
@@ -121,10 +117,11 @@ def measured(
     evaluator: Evaluator, profile: HardwareProfile, chosen: dict[str, Candidate], folder: Path
 ) -> list[dict[str, Any]]:
     """A row a policy: latencies of two measurements, validation and test error, size, agreement with the simulation."""
-    data, runtime = evaluator.data, get_runtime(profile.runtime, num_threads=profile.num_threads)
+    data, runtime = evaluator.data, target_runtime(profile)
     paths = [export_model(evaluator, candidate, folder / name) / "model.onnx" for name, candidate in chosen.items()]
-    chosen = chosen | {PEER: chosen["fp32"]}
-    paths.append(quantize_by_peer(folder / "fp32" / "model.onnx", folder / f"{PEER}.onnx", data, profile.batch_size))
+    peer, quantize = PEERS[profile.runtime]
+    chosen = chosen | {peer: chosen["fp32"]}
+    paths.append(quantize(folder / "fp32" / "model.onnx", folder, data, profile.batch_size))
     classes = [
         predict_classes(evaluator.network(candidate), data.validation.images_BCHW, data).numpy()
         for candidate in chosen.values()
@@ -140,43 +137,24 @@ def measured(
     ]
 
 
-def quantize_by_peer(source: Path, target: Path, data: ImageData, batch_size: int) -> Path:
-    """Write `target`, the file `source` in static int8 by ONNX Runtime's tool."""
-    images_BCHW = data.calibration_images(NUM_CALIBRATION_IMAGES)
-    prepared = target.with_suffix(".prepared.onnx")
-    quant_pre_process(str(source), str(prepared))
-    reader = CalibrationImages(batches(images_BCHW, data, batch_size))
-    quantize_static(str(prepared), str(target), reader, quant_format=QuantFormat.QDQ, per_channel=True)
-    return target
-
-
-class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-    """Hands ONNX Runtime's calibration one batch after the other."""
-
-    def __init__(self, x_BCHW: Iterator[torch.Tensor]) -> None:
-        self._x_BCHW = x_BCHW
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """The model's input, or None at the end."""
-        batch = next(self._x_BCHW, None)
-        return None if batch is None else {INPUT: batch.contiguous().numpy()}
-
-
 def figures(frame: pd.DataFrame) -> dict[str, float]:
     """Speed-ups of the searched policy, geometric means over architectures; accuracy given up; noise of a ratio."""
     latency = frame.pivot(index="architecture", columns="policy", values="latency_ms")
     repeated = frame.pivot(index="architecture", columns="policy", values="repeated_latency_ms")
     error = frame.pivot(index="architecture", columns="policy", values="test_error_pct")
-    best = latency[list(UNIFORM)].min(axis=1)
+    uniform = [precision for precision in UNIFORM if precision in latency]
+    peers = [peer for peer, _ in PEERS.values() if peer in latency]
+    best = latency[uniform].min(axis=1)
     found: dict[str, float] = {}
     for name in ("searched", "allocated"):
-        for other in (*UNIFORM, PEER):
+        for other in (*uniform, *peers):
             found[f"{name}_speedup_over_{other}"] = float(gmean(latency[other] / latency[name]))
         found[f"{name}_speedup_over_best_uniform"] = float(gmean(best / latency[name]))
         found[f"{name}_least_speedup_over_best_uniform"] = float((best / latency[name]).min())
         found[f"{name}_mean_points_below_fp32"] = float((error[name] - error["fp32"]).mean())
         found[f"{name}_most_points_below_fp32"] = float((error[name] - error["fp32"]).max())
-    found[f"{PEER}_mean_points_below_fp32"] = float((error[PEER] - error["fp32"]).mean())
+    for peer in peers:
+        found[f"{peer}_mean_points_below_fp32"] = float((error[peer] - error["fp32"]).mean())
     ratio = (repeated / latency).to_numpy()  # of two measurements; what an architecture's files share is drift
     found["repeat_noise_pct"] = 100 * float(np.abs(ratio / np.median(ratio, axis=1, keepdims=True) - 1).max())
     return found

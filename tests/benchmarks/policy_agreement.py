@@ -1,6 +1,6 @@
-"""Do files compute what was simulated? Random candidates of a run's supernet, in torch and in ONNX Runtime.
+"""Do files compute what was simulated? Random candidates of a run's supernet, in torch and in a runtime.
 
-    python -m tests.benchmarks.policy_agreement --run RUN --num 40 --output FILE.csv
+    python -m tests.benchmarks.policy_agreement --run RUN --num 40 --output FILE.csv [--runtime openvino]
 
 Architecture and policy are drawn uniformly, all precisions of the runtime among them. The run's folder is only read. A
 row a candidate goes to FILE.csv, conditions and the two bars to FILE.json beside it.
@@ -42,27 +42,28 @@ def compare(
     num_images: int | None = None,
     calibration: str = "min-max",
     batch: int = 1,
+    runtime: str = "onnxruntime",
     seed: int = 0,
 ) -> None:
     """Write the table and exit with 1 when a candidate misses a bar; `num_images` of the test split, all by default."""
     if output.exists():
         sys.exit(f"{output} exists; nothing was overwritten, give another --output")
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
-    supernet, runtime = Supernet(space), get_runtime("onnxruntime")
+    supernet, target = Supernet(space), get_runtime(runtime)
     supernet.load(run / "supernet.safetensors")
     evaluator = Evaluator(
         supernet,
         data,
         batch_size=batch,
-        bits=find_weight_bits(runtime),
-        precisions=runtime.precisions,
+        bits=find_weight_bits(target),
+        precisions=target.precisions,
         calibration=calibration,
     )
     split = data.test if num_images is None else data.test.spread(num_images)
     rows = []
     with rich_progress("agreement") as progress:
-        for index, candidate in enumerate(draw(CandidateSpace(space, precisions=runtime.precisions), num, seed)):
-            rows.append({"index": index} | row_of(evaluator, candidate, runtime, split))
+        for index, candidate in enumerate(draw(CandidateSpace(space, precisions=target.precisions), num, seed)):
+            rows.append({"index": index} | row_of(evaluator, candidate, target, split))
             progress(index + 1, num, f"{rows[-1]['agreement_pct']:.2f}% equal classes")
     frame = pd.DataFrame(rows)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def compare(
         "weight_bits": evaluator.bits,
         "calibration": calibration,
         "batch_size": batch,
-    } | provenance(("torch", "onnx", "onnxruntime"))
+    } | provenance(("torch", "onnx", runtime))
     output.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     Console(width=160).print(frame.drop(columns="candidate").round(3).to_string(index=False))
     print(json.dumps(figures))

@@ -5,10 +5,11 @@ from zlib import crc32
 
 from hardware_profiles.device import DeviceInfo
 from hardware_profiles.profile import BlockRow, HardwareProfile, NetworkRow
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from search_spaces import SearchSpace
 from search_spaces.blocks import block_class
 from search_spaces.cost import block_cost
-from search_spaces.precision import BITS, PRECISIONS
+from search_spaces.precision import BITS
 
 DEVICE = DeviceInfo(processor="Test CPU", flags=("avx2",), num_cores=2, memory_gb=8.0, platform="Linux 6.0 x86_64")
 
@@ -48,7 +49,7 @@ def make_profile(
 
 
 def make_space_profile(space: SearchSpace) -> HardwareProfile:
-    """A row for every block of a space in every precision; times are arbitrary, most precisions faster than fp32."""
+    """A row for every block of a space in all that ONNX Runtime has; arbitrary times, most below those of fp32."""
     profile = make_profile(name="made-up", space=space.name)
     specs = {spec.cost_key: spec for spec in space.block_specs()}
     rows = [
@@ -62,5 +63,6 @@ def make_space_profile(space: SearchSpace) -> HardwareProfile:
         )
         for key, spec in specs.items()
         for precision in block_class(spec.kind).precisions
+        if precision in OnnxRuntime.precisions
     ]
-    return replace(profile, rows=tuple(rows), precisions=PRECISIONS, space_fingerprint=space.fingerprint)
+    return replace(profile, rows=tuple(rows), precisions=OnnxRuntime.precisions, space_fingerprint=space.fingerprint)

@@ -71,7 +71,24 @@ def weight_only(bits: int) -> bytes:
     return model_bytes([helper.make_node("Identity", ["x0"], ["y"]), node], weights)
 
 
-MODELS = {"fp32": FP32, "int8": INT8, "int8-dynamic": INT8_DYNAMIC, "w8": weight_only(8), "w4": weight_only(4)}
+BF16 = model_bytes(
+    [
+        helper.make_node("Identity", ["x0"], ["y"]),
+        helper.make_node("Cast", ["x0"], ["x"], to=TensorProto.BFLOAT16),
+        helper.make_node("Cast", ["w"], ["wb"], to=TensorProto.BFLOAT16),
+        helper.make_node("MatMul", ["x", "wb"], ["p"]),
+        helper.make_node("Cast", ["p"], ["z"], to=TensorProto.FLOAT),
+    ],
+    {"w": WEIGHT},
+)
+MODELS = {
+    "fp32": FP32,
+    "int8": INT8,
+    "int8-dynamic": INT8_DYNAMIC,
+    "w8": weight_only(8),
+    "w4": weight_only(4),
+    "bf16": BF16,
+}
 
 
 class RuntimeContract(ABC):

@@ -22,7 +22,12 @@ BITS = 7
 """Products of 7-bit weights are exact on every processor; of 8-bit ones, x86 without VNNI saturates some."""
 
 RUNTIME = get_runtime("onnxruntime")
-INT8_CASES = [(name, precision) for name, spec in CASES.items() for precision in block_class(spec.kind).precisions[1:]]
+INT8_CASES = [
+    (name, precision)
+    for name, spec in CASES.items()
+    for precision in block_class(spec.kind).precisions[1:]
+    if precision in RUNTIME.precisions
+]
 
 
 def run(model: onnx.ModelProto, x_BCHW: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
@@ -70,13 +75,13 @@ def test_int8_block_is_what_was_simulated(case: str, precision: str) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("seed", range(4))
 def test_network_in_random_precisions_is_what_was_simulated(seed: int, batch_size: int) -> None:
-    candidate = random_candidate(SPACE, seed)
+    candidate = random_candidate(SPACE, seed, RUNTIME.precisions)
     specs = SPACE.blocks(candidate.architecture)
     network, ranges, x_BCHW = deployed(specs, seed)
     options = {"batch_size": batch_size, "weight_bits": BITS}
     plain = run(export_network(network, QuantizationPolicy(), ranges, **options), x_BCHW, batch_size)
     torch.testing.assert_close(plain, network(x_BCHW), atol=1e-4, rtol=1e-4)
-    policies = [candidate.policy, *(uniform_policy(specs, precision) for precision in PRECISIONS[1:])]
+    policies = [candidate.policy, *(uniform_policy(specs, precision) for precision in RUNTIME.precisions[1:])]
     for policy in policies:
         model = export_network(network, policy, ranges, **options)
         onnx.checker.check_model(model)

@@ -72,7 +72,7 @@ def test_policies_compare_by_what_they_change() -> None:
     one = QuantizationPolicy(precisions=(("b", "int8"), ("a", "fp32"), ("c", "int8-dynamic")))
     assert one == QuantizationPolicy(precisions=(("c", "int8-dynamic"), ("b", "int8")))
     assert (one["a"], one["b"], one["nowhere"]) == ("fp32", "int8", "fp32")
-    with pytest.raises(SpaceError, match="unknown precision 'int4'; available: fp32, int8, int8-dynamic"):
+    with pytest.raises(SpaceError, match="unknown precision 'int4'; available: bf16, fp32, int8, int8-dynamic"):
         QuantizationPolicy(precisions=(("a", "int4"),))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import normalize
@@ -81,7 +82,7 @@ def test_finetuning_learns_and_leaves_the_evaluators_network_alone(evaluator: Ev
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", OnnxRuntime.precisions)
 def test_onnx_runtime_computes_what_was_trained(
     precision: str, evaluator: Evaluator, tiny_data: ImageData, tmp_path: Path
 ) -> None:
