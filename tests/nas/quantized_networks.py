@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.calibration import Ranges, calibrate
 from search_spaces import BlockSpec, Network, SearchSpace
-from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
+from search_spaces.precision import Candidate, CandidateSpace
 from tests.search_spaces.block_cases import randomize
 
 
@@ -22,7 +23,7 @@ def deployed(specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8) -> tup
     return network, calibrate(network, x_BCHW), x_BCHW
 
 
-def random_candidate(space: SearchSpace, seed: int, precisions: Sequence[str] = PRECISIONS) -> Candidate:
+def random_candidate(space: SearchSpace, seed: int, precisions: Sequence[str] = OnnxRuntime.precisions) -> Candidate:
     """Architecture and policy with every gene drawn uniformly."""
     rng, candidates = np.random.default_rng(seed), CandidateSpace(space, precisions=precisions)
     return candidates.candidate({c.name: c.values[rng.integers(len(c.values))] for c in candidates.choices})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.error_estimate import ErrorEstimate
 from nas.search.objectives import Constraint, Objective
 from nas.search.pareto import on_front
@@ -22,7 +23,7 @@ OBJECTIVES = (
 )
 MAX_MODELS = 10
 ESTIMATE = ErrorEstimate(constant=2.0, per_error=0.3, per_nat=15.0)
-SPACE = CandidateSpace(hybrid_tiny(num_channels=1))
+SPACE = CandidateSpace(hybrid_tiny(num_channels=1), precisions=OnnxRuntime.precisions)
 
 
 def make_run(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from hardware_profiles.profile import HardwareProfile
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.candidates import OBJECTIVES, CheapObjectives, check_profile, first_candidates, profile_blocks, run_search
 from nas.data import ImageData
 from nas.errors import UserError
@@ -29,7 +30,7 @@ from tests.nas.quantized_networks import random_candidate
 from tests.tiny_space import tiny
 
 SPACE = tiny()
-CANDIDATES = CandidateSpace(SPACE)
+CANDIDATES = CandidateSpace(SPACE, precisions=OnnxRuntime.precisions)
 SensitivityOf = Callable[[Architecture], pd.DataFrame]
 
 
@@ -113,7 +114,7 @@ def test_first_candidates_hold_extremes_and_allocated_policies_and_fit_into_a_ba
 
 def test_first_policies_of_a_fixed_architecture_span_its_latencies(supernet: Supernet, tiny_data: ImageData) -> None:
     largest, profile = SPACE.largest(), make_space_profile(SPACE)
-    cheap = CheapObjectives(CandidateSpace(SPACE, fixed=largest), profile)
+    cheap = CheapObjectives(CandidateSpace(SPACE, fixed=largest, precisions=OnnxRuntime.precisions), profile)
     sensitivity_of = sensitivities(supernet, tiny_data, profile)
     first = first_candidates(cheap, sensitivity_of)
     assert len(set(first)) == len(first) <= 10

@@ -9,6 +9,7 @@ import torch
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.candidates import CheapObjectives
 from nas.data import ImageData
 from nas.errors import UserError
@@ -22,7 +23,7 @@ from tests.nas.quantized_networks import random_candidate, rms
 from tests.tiny_space import tiny
 
 SPACE = tiny()
-CANDIDATES = CandidateSpace(SPACE)
+CANDIDATES = CandidateSpace(SPACE, precisions=OnnxRuntime.precisions)
 CHOSEN = [
     CANDIDATES.uniform(SPACE.largest()),
     CANDIDATES.uniform(SPACE.largest(), "int8"),

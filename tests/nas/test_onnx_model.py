@@ -75,7 +75,7 @@ def test_int8_block_is_what_was_simulated(case: str, precision: str) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("seed", range(4))
 def test_network_in_random_precisions_is_what_was_simulated(seed: int, batch_size: int) -> None:
-    candidate = random_candidate(SPACE, seed, RUNTIME.precisions)
+    candidate = random_candidate(SPACE, seed)
     specs = SPACE.blocks(candidate.architecture)
     network, ranges, x_BCHW = deployed(specs, seed)
     options = {"batch_size": batch_size, "weight_bits": BITS}

@@ -6,9 +6,9 @@ import pytest
 
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.profile import HardwareProfile, NetworkRow
+from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.errors import UserError
 from nas.profiling import plan_profile, transfer_profile
-from search_spaces.precision import PRECISIONS
 from tests.hardware_profiles.profiles import make_space_profile
 from tests.nas.profiling.test_local import Scripted
 from tests.tiny_space import tiny
@@ -30,7 +30,7 @@ def source() -> HardwareProfile:
             spread_pct=1.0,
             role=network.role,
         )
-        for network in plan_profile(tiny(), PRECISIONS, num_fit=24, num_held_out=0).networks
+        for network in plan_profile(tiny(), OnnxRuntime.precisions, num_fit=24, num_held_out=0).networks
     )
     return replace(profile, networks=networks)
 
