@@ -148,5 +148,5 @@ def test_a_precision_that_breaks_a_block_is_no_option(
     policy = allocate_policy(
         SPECS, flat, budget=policy_budgets(flat, cost="mac_bits", fractions=[0])[0], cost="mac_bits"
     )
-    assert (policy["stem"], policy["head"]) == ("bf16", "fp32")
+    assert (policy["stem"], policy["head"]) == ("fp32", "fp32")
     assert policy[SPECS[1].name] != "fp32"
