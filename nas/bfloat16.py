@@ -89,7 +89,7 @@ def in_bfloat16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _in_fp32(node: onnx.NodeProto) -> tuple[onnx.NodeProto, ...]:
-    """An operator between casts: OpenVINO 2026.4 fuses attention in bfloat16 wrongly where heads equal tokens in number."""
+    """An operator between casts: OpenVINO 2026.4 fuses bfloat16 attention wrongly where heads are as many as tokens."""
     [source], [target] = node.input, node.output
     inside = copy.deepcopy(node)
     inside.input[:], inside.output[:] = [f"{source}/fp32"], [f"{target}/fp32"]
