@@ -42,7 +42,7 @@ class _RoundedResults(TorchFunctionMode):
         found = func(*exact, **(kwargs or {}))
         if not (isinstance(found, torch.Tensor) and found.is_floating_point()):
             return found
-        if name == "relu" or (not in_place and _share_memory(found, args[0])):
+        if name == "relu" or (not in_place and _share_memory(found, args[0] if args else None)):
             return found
         if name not in FUSED.values():
             return to_bfloat16(found, in_place=not found.requires_grad)

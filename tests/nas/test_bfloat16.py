@@ -8,7 +8,7 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from hardware_profiles.runtimes import get_runtime
-from nas.bfloat16 import OPSET, opset, to_bfloat16
+from nas.bfloat16 import OPSET, Bfloat16Block, opset, to_bfloat16
 from nas.onnx_model import export_block, export_network, quantize_block
 from nas.quantization import simulate
 from search_spaces import BlockSpec, hybrid_tiny
@@ -127,3 +127,12 @@ def test_simulating_leaves_network_and_images_alone() -> None:
 def test_halves_are_rounded_to_even() -> None:
     x = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 3e38, 0.0])
     assert torch.equal(to_bfloat16(x), torch.tensor([1.0, 1 + 2**-6, -1.0, float(torch.tensor(3e38).bfloat16()), 0.0]))
+
+
+def test_a_block_may_make_tensors_of_its_own() -> None:
+    class Shifted(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.full(size=(1,), fill_value=1 / 3)
+
+    with torch.no_grad():
+        assert torch.equal(Bfloat16Block(Shifted())(torch.zeros(2)), to_bfloat16(torch.full((2,), 1 / 3)))
