@@ -13,6 +13,7 @@ from nas.candidates import CheapObjectives, check_profile, device_free_costs
 from nas.entropy_program import Budgets, max_entropy
 from nas.errors import UserError
 from nas.flags import DesignFlags
+from nas.progress import Progress, no_progress, rich_progress
 from nas.tables import design_table, genes_table
 from predictors.latency import LatencyPredictor
 from search_spaces import Architecture, SearchSpace, get_space
@@ -33,7 +34,8 @@ def print_design(flags: DesignFlags, *, console: Console) -> None:
     )
     space = get_space(flags.space, num_channels=flags.num_channels, num_classes=flags.num_classes)
     profile = None if flags.hardware is None else find_profile(flags.hardware, space=space.name)
-    found = design_network(space, budgets, profile=profile)
+    with rich_progress("design") as progress:
+        found = design_network(space, budgets, profile=profile, progress=progress)
     console.print(genes_table(found.architecture))
     console.print(design_table(found.costs))
     if flags.output is not None:
@@ -63,17 +65,23 @@ class Design:
             raise UserError(f"{path} exists; nothing was overwritten, give another file") from None
 
 
-def design_network(space: SearchSpace, budgets: Budgets, *, profile: HardwareProfile | None = None) -> Design:
+def design_network(
+    space: SearchSpace,
+    budgets: Budgets,
+    *,
+    profile: HardwareProfile | None = None,
+    progress: Progress = no_progress,
+) -> Design:
     """The architecture of most entropy within the budgets (`nas.entropy_program`).
 
     Raises:
         UserError: nothing keeps the budgets, latency is limited without a profile, or the profile is of another space.
     """
     if profile is None:
-        found = max_entropy(space, budgets)
+        found = max_entropy(space, budgets, progress=progress)
         return Design(architecture=found, costs=device_free_costs(space.blocks(found)))
     check_profile(profile, space)
-    found = max_entropy(space, budgets, predictor=LatencyPredictor.from_profile(profile))
+    found = max_entropy(space, budgets, predictor=LatencyPredictor.from_profile(profile), progress=progress)
     candidates = CandidateSpace(space, precisions=profile.precisions)
     cheap = CheapObjectives(candidates, profile)
     genotypes = [candidates.genotype(c) for c in (candidates.uniform(found), cheap.fastest(found))]

@@ -22,6 +22,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from nas.errors import UserError
+from nas.progress import Progress, no_progress
 from predictors.entropy import entropy, entropy_weights, log_width, num_layers
 from predictors.latency import MIN_SIZE_MB, LatencyPredictor
 from search_spaces import Architecture, BlockSpec, Genotype, SearchSpace
@@ -73,7 +74,13 @@ class Genes:
     """Place -> the genes that change its block and nothing else."""
 
 
-def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredictor | None = None) -> Architecture:
+def max_entropy(
+    space: SearchSpace,
+    budgets: Budgets,
+    *,
+    predictor: LatencyPredictor | None = None,
+    progress: Progress = no_progress,
+) -> Architecture:
     """The architecture with the highest entropy of those that keep the budgets, to a part in a million of each.
 
     Args:
@@ -92,10 +99,14 @@ def max_entropy(space: SearchSpace, budgets: Budgets, *, predictor: LatencyPredi
             f"the genes of '{space.name}' that couple blocks ({names}, ...) have {num_programs} values together, more "
             f"than the {MAX_PROGRAMS} this method tries; search with `nas search --objectives entropy,...` instead"
         )
-    programs = [Program(space, genes, values, predictor) for values in _combinations(genes.coupling)]
+    programs = []
+    for values in _combinations(genes.coupling):
+        progress(len(programs), 2 * num_programs, "writing programs")
+        programs.append(Program(space, genes, values, predictor))
     rows = list(limit_rows(budgets, max_layers=max(program.max_layers for program in programs)))
     best, best_entropy = None, -math.inf
-    for program in sorted(programs, key=lambda p: -p.bound):
+    for solved, program in enumerate(sorted(programs, key=lambda p: -p.bound)):
+        progress(num_programs + solved, 2 * num_programs, "" if best is None else f"entropy {best_entropy:.1f}")
         if program.bound <= best_entropy:
             break
         found = program.best(rows, budgets.latency_ms, above=best_entropy)

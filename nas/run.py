@@ -302,6 +302,7 @@ class Run(RunFolder):
             "epochs_alone": str(options.epochs_alone),
             "bands": ", ".join(f"{band:g}" for band in options.bands) or "none",
             "band_width_pct": f"{options.band_width_pct:g}" if options.bands else "none",
+            "draws": options.draws,
             "seed": str(options.seed),
         }
 

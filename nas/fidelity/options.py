@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import Parameter, Token
 
@@ -13,6 +13,8 @@ from nas.errors import UserError
 
 MIN_RANKED = 3
 """Fewer architectures have no ranking to speak of."""
+
+Draws = Literal["even", "families"]
 
 
 def parse_bands(text: str) -> tuple[float, ...]:
@@ -44,6 +46,9 @@ class FidelityOptions:
     """Centres in MMACs, with commas, around which equally many architectures are drawn. [default: the whole space]"""
     band_width_pct: float = 5.0
     """Largest distance from a band's centre, in % of it."""
+    draws: Draws = "even"
+    """`even`: every gene by itself, all values equally likely. `families`: they are, but genes of one kind within an
+    architecture tend to one value, so that it is mostly of convolutions, of attention or of another mixer."""
     repeats: int = 3
     """Seeds with which the first architectures are trained: how well one seed ranks another bounds every ranking."""
     num_repeated: int = 6
@@ -60,6 +65,8 @@ class FidelityOptions:
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be {low} or more")
+        if self.draws not in get_args(Draws):
+            raise UserError(f"draws is {self.draws!r}; it must be {' or '.join(get_args(Draws))}")
         if self.workers is not None and self.workers < 1:
             raise UserError(f"workers is {self.workers}; it must be 1 or more, or left out")
         if not 0 < self.band_width_pct < 100:

@@ -10,11 +10,18 @@ import numpy as np
 
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
-from search_spaces import Architecture, SearchSpace
+from search_spaces import Architecture, Genotype, SearchSpace
 from search_spaces.cost import network_cost
+from search_spaces.space import GeneValue
 
 MAX_DRAWS = 100_000
 """Architectures that are drawn before a band, or a space, counts as exhausted; some ten seconds."""
+
+CONCENTRATION = 0.3
+"""Of the Dirichlet distribution, a value, from which an architecture of `families` has its probabilities.
+
+With six values, the likeliest of an architecture has a probability of 0.6 on average.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,7 @@ def _draw(
     total = options.num_architectures - (0 if options.bands else len(without))
     wanted = [total // len(bands) + (place < total % len(bands)) for place in range(len(bands))]
     found: dict[float | None, list[Architecture]] = {band: [] for band in bands}
-    for architecture in _distinct(space, np.random.default_rng(options.seed), without=without):
+    for architecture in _distinct(space, options, without=without):
         if all(len(found[band]) >= count for band, count in zip(bands, wanted, strict=True)):
             break
         mmacs = network_cost(space.blocks(architecture)).macs / 1e6
@@ -105,14 +112,29 @@ def _draw(
     return [(band, a) for turn in turns for band, a in zip(bands, turn, strict=True) if a is not None]
 
 
-def _distinct(space: SearchSpace, rng: np.random.Generator, *, without: set[Architecture]) -> Iterator[Architecture]:
-    """Uniform genotypes, each architecture once."""
-    seen = set(without)
+def _distinct(space: SearchSpace, options: FidelityOptions, *, without: set[Architecture]) -> Iterator[Architecture]:
+    """Random genotypes, each architecture once."""
+    seen, rng = set(without), np.random.default_rng(options.seed)
     for _ in range(MAX_DRAWS):
-        architecture = space.sample(rng)
+        architecture = space.sample(rng) if options.draws == "even" else sample_of_family(space, rng)
         if architecture not in seen:
             seen.add(architecture)
             yield architecture
+
+
+def sample_of_family(space: SearchSpace, rng: np.random.Generator) -> Architecture:
+    """An architecture whose genes of the same kind, that is name in a block and values, tend to the same value.
+
+    Probabilities of the values are drawn first, for each kind; every value of a gene stays as likely as the others.
+    """
+    probabilities: dict[tuple[str, tuple[GeneValue, ...]], np.ndarray] = {}
+    genotype: Genotype = {}
+    for choice in space.choices:
+        kind = (choice.name.rpartition(".")[2], choice.values)
+        if kind not in probabilities:
+            probabilities[kind] = rng.dirichlet(np.full(len(choice.values), CONCENTRATION))
+        genotype[choice.name] = choice.values[rng.choice(len(choice.values), p=probabilities[kind])]
+    return space.architecture(genotype)
 
 
 def _too_few(space: SearchSpace, options: FidelityOptions, band: float | None, found: int, wanted: int) -> str:

@@ -20,6 +20,7 @@ def test_bands_are_read_from_text_and_sorted() -> None:
         ({"num_architectures": 2}, "num_architectures is 2; it must be 3 or more"),
         ({"repeats": 0}, "repeats is 0; it must be 1 or more"),
         ({"workers": 0}, "workers is 0"),
+        ({"draws": "odd"}, "draws is 'odd'; it must be even or families"),
         ({"band_width_pct": 0.0}, "band_width_pct is 0"),
         ({"bands": (0.0, 1.0)}, "bands are at 0 MMACs"),
         ({"bands": (float("nan"),)}, "bands are at nan MMACs"),

@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from nas.errors import UserError
 from nas.fidelity import sampling
 from nas.fidelity.options import FidelityOptions
-from nas.fidelity.sampling import choose_members, plan_trainings
+from nas.fidelity.sampling import choose_members, plan_trainings, sample_of_family
 from search_spaces.cost import network_cost
 from search_spaces.fixed import FixedSpace
 from search_spaces.hybrid import hybrid_tiny
@@ -49,6 +51,31 @@ def test_more_architectures_are_the_same_and_further_ones(bands: tuple[float, ..
     assert many[: len(few)] == few
     assert choose_members(SPACE, options) == few
     assert choose_members(SPACE, replace(options, seed=1))[2:] != few[2:]
+
+
+def test_families_keep_every_value_as_likely_and_repeat_it_within_an_architecture() -> None:
+    rng, space = np.random.default_rng(0), hybrid_tiny()
+    mixers = [choice.name for choice in space.choices if choice.name.endswith("token_mixer")]
+    depth = {choice.name: choice.values[-1] for choice in space.choices if choice.name.endswith("depth")}
+    drawn = [sample_of_family(space, rng).genotype for _ in range(2000)]
+    drawn = [genotype for genotype in drawn if genotype.items() >= depth.items()]  # where all genes count
+    first = [genotype[mixers[0]] for genotype in drawn]
+    counts = np.unique(first, return_counts=True)[1]
+    assert len(counts) == 6
+    assert chisquare(counts).pvalue > 0.001
+    repeated = np.mean([genotype[mixers[0]] == genotype[mixers[-1]] for genotype in drawn])
+    assert repeated > 0.35  # a sixth in even draws, (1 + c) / (1 + 6 c) = 0.46 here for concentration c
+
+
+def test_families_are_distinct_and_in_their_bands() -> None:
+    options = FidelityOptions(num_architectures=6, bands=(1.5, 2.5), draws="families")
+    members = choose_members(SPACE, options)
+    assert len({member.architecture for member in members}) == 8
+    for member in members[2:]:
+        assert member.band_mmacs is not None
+        assert abs(member.macs / 1e6 - member.band_mmacs) <= member.band_mmacs * options.band_width_pct / 100
+    assert members != choose_members(SPACE, replace(options, draws="even"))
+    assert members == choose_members(SPACE, options)
 
 
 def test_without_bands_smallest_and_largest_are_among_the_architectures() -> None:
