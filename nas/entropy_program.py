@@ -99,7 +99,7 @@ def max_entropy(
             f"the genes of '{space.name}' that couple blocks ({names}, ...) have {num_programs} values together, more "
             f"than the {MAX_PROGRAMS} this method tries; search with `nas search --objectives entropy,...` instead"
         )
-    programs = []
+    programs: list[Program] = []
     for values in _combinations(genes.coupling):
         progress(len(programs), 2 * num_programs, "writing programs")
         programs.append(Program(space, genes, values, predictor))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from sklearn.exceptions import NotFittedError
 
 from hardware_profiles.profile import HardwareProfile
@@ -21,7 +22,9 @@ MIN_NETWORKS = 3
 MIN_NETWORKS_FOR_FEATURES = 10
 """Fewer than this can't show that anything but the scale differs."""
 
-NUM_SIZE_FEATURES = 2
+NUM_SIZE_FEATURES = 3
+"""Powers of the logarithm of a network's size: what a cache doesn't hold rises like an S."""
+
 MIN_SIZE_MB = 1e-6
 """Of a network, so that its logarithm is finite."""
 
@@ -185,10 +188,10 @@ class LinearLatency:
 
     def least_size_ratio(self, low_mb: float, high_mb: float) -> float:
         """The least that any size between these adds to the ratio."""
-        linear, quadratic = self.size_slope
         logs = np.log([low_mb, high_mb])
-        turn = np.clip(-linear / (2 * quadratic), *logs) if quadratic > 0 else logs[0]
-        return min(self.size_ratio(size_mb) for size_mb in np.exp([*logs, turn]))
+        turns = Polynomial([0.0, *self.size_slope]).deriv().roots()
+        inside = np.clip(turns[np.isreal(turns)].real, *logs)
+        return min(self.size_ratio(size_mb) for size_mb in np.exp([*logs, *inside]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,9 +248,9 @@ def _row_features(profile: HardwareProfile) -> list[np.ndarray]:
 
 
 def _size_features(size_mb_N: np.ndarray) -> np.ndarray:
-    """Logarithm of the size of networks, and its square: shape (N, 2)."""
+    """Logarithm of the size of networks, its square and its cube: shape (N, `NUM_SIZE_FEATURES`)."""
     log_size_N = np.log(np.maximum(size_mb_N, MIN_SIZE_MB))
-    return np.column_stack([log_size_N, log_size_N**2])
+    return log_size_N[:, None] ** np.arange(1, 1 + NUM_SIZE_FEATURES)
 
 
 def _one_hot(labels: Sequence[str]) -> np.ndarray:

@@ -4,14 +4,16 @@
 
 The smallest, middle and largest network of a run's supernet and random ones; the run needs a profile of this machine.
 The allocated policy is the fastest by prediction whose simulated validation error is at most `TOLERANCE` points above
-that of fp32. The searched one is what `nas search` recommends under the same limit: of the `NUM_VERIFIED` fastest by
-prediction that whose file was measured to be the fastest. Beside them is the fp32 file in int8 by the runtime's usual
-tool (`peer_quantizers`). Then all are loaded and timed again, in turn, twice `NUM_LOADS` times: what chose a file isn't
-what is said about it, where a runtime puts a network in memory differs from load to load, and a ratio's noise is seen.
+that of fp32. The searched one is found as `nas search` does it under the same limit: of uniform policies and those that
+are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was measured to be the fastest. Beside them is the
+fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded and timed again, in turn, twice
+`NUM_LOADS` times: what chose a file isn't what is said about it, where a runtime puts a network in memory differs from
+load to load, and a ratio's noise is seen.
 Rows are kept as they come; a run that was interrupted goes on.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from nas.data import ImageData
 from nas.evaluation import predict_classes
 from nas.evaluator import Evaluator, target_evaluator
 from nas.export import export_model
+from nas.front_models import uniform_rows
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
@@ -44,14 +47,20 @@ TOLERANCE = 0.1
 """Points of validation error by which a policy may be above fp32."""
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 """Budgets tried by the allocator, from the least possible latency to that of fp32."""
-NUM_VERIFIED, NUM_LOADS = 5, 3
+NUM_VERIFIED, NUM_LOADS = 10, 3
 UNIFORM = ("fp32", "int8", "int8-dynamic", "bf16")
 """As far as the target has them."""
 
 
-def compare(*, run: Path, output: Path, num: int = 12, num_evaluations: int = 40, seed: int = 0) -> None:
-    """Measure five policies of each architecture; writes `policies.csv` and `policies.json` to `output`."""
+def compare(
+    *, run: Path, output: Path, num: int = 12, num_evaluations: int = 40, num_images: int = 5000, seed: int = 0
+) -> None:
+    """Measure policies of each architecture; writes `policies.csv` and `policies.json` to `output`.
+
+    At most `num_images` evenly spaced validation images decide.
+    """
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
+    data = replace(data, validation=data.validation.spread(num_images))
     supernet, profile = Supernet(space), HardwareProfile.load(run / "profile.json")
     supernet.load(run / "supernet.safetensors")
     evaluator = target_evaluator(supernet, data, profile)
@@ -110,7 +119,10 @@ def policies_of(
         seed=seed,
     )
     allowed = frame[(frame["state"] == "complete") & (frame["error_pct"] <= limit_pct)]
-    for place, (_, row) in enumerate(allowed.nsmallest(NUM_VERIFIED, "latency_ms").iterrows()):
+    fastest_first = allowed.sort_values("latency_ms").sort_values(
+        "index", key=lambda index: ~index.isin(uniform_rows(allowed, candidates)), kind="stable"
+    )
+    for place, (_, row) in enumerate(fastest_first.head(NUM_VERIFIED).iterrows()):
         chosen[f"searched{place}"] = candidates.candidate({c.name: row[c.name] for c in candidates.choices})
     return chosen
 
