@@ -50,6 +50,8 @@ class HardwareProfile:
     precisions: tuple[str, ...]
     weight_bits: int
     """Bits of int8 weights: the most whose products the runtime adds up exactly here."""
+    signed_activations: bool = False
+    """Are static int8's activations of both signs symmetric about zero (`Runtime.signed_activations`)?"""
     call_overhead_ms: float
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]

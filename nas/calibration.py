@@ -6,7 +6,7 @@ threshold on absolute values, and a range never goes beyond the values that were
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,18 +25,46 @@ PERCENTILE = 99.99
 NUM_BINS, BIN_STRIDE = 2048, 16
 """Bins of an entropy calibration's histogram, as in TensorRT, and how many of them apart the thresholds tried are."""
 
+SIGNED_ZERO = 128
+"""Zero point of signed integers as unsigned ones."""
+
 SMOOTHING = 1e-4
 """Counted in addition in each bin (MXNet, ONNX Runtime): else a lonely outlier makes all divergences infinite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRange:
-    """Smallest and largest value that goes into and comes out of one weighted operator, 0 always between them."""
+    """Smallest and largest value that goes into and comes out of one weighted operator, 0 always between them.
+
+    `signed`: integers of values of both signs are signed, and steps symmetric about 0.
+    """
 
     input_low: float
     input_high: float
     output_low: float
     output_high: float
+    signed: bool = False
+
+    @property
+    def input(self) -> tuple[float, int]:
+        """Scale and zero point of what goes in."""
+        return affine(self.input_low, self.input_high, signed=self.signed)
+
+    @property
+    def output(self) -> tuple[float, int]:
+        """Scale and zero point of what comes out."""
+        return affine(self.output_low, self.output_high, signed=self.signed)
+
+
+def affine(low: float, high: float, *, signed: bool = False) -> tuple[float, int]:
+    """Scale and zero point of unsigned 8-bit values for a range that contains 0, as ONNX Runtime computes them.
+
+    With `signed`, a range of both signs has the levels of signed values, which are these less the zero point of 128.
+    """
+    if signed and low < 0:
+        return max(-low, high) / 127, SIGNED_ZERO
+    scale = (high - low) / 255
+    return (scale, round(-low / scale)) if scale > 0 else (1.0, 0)
 
 
 Ranges = Mapping[str, Mapping[str, OperatorRange]]
@@ -55,12 +83,20 @@ def operators(block: nn.Module) -> dict[str, nn.Module]:
 
 
 @torch.no_grad()
-def calibrate(network: Network, x_BCHW: torch.Tensor, *, method: str = "min-max", batch_size: int = 1) -> Ranges:
+def calibrate(
+    network: Network,
+    x_BCHW: torch.Tensor,
+    *,
+    method: str = "min-max",
+    batch_size: int = 1,
+    signed: bool = False,
+) -> Ranges:
     """Ranges of all weighted operators of a deployed network, from one forward pass over normalised images.
 
     Args:
         method: one of `CALIBRATIONS`.
         batch_size: images that the target sees at once; ranges need at least one batch.
+        signed: as in `OperatorRange`.
 
     Raises:
         UserError: an unknown method, fewer images than a batch, or values that are not finite.
@@ -76,7 +112,7 @@ def calibrate(network: Network, x_BCHW: torch.Tensor, *, method: str = "min-max"
     for spec, block in zip(network.specs, network.blocks, strict=True):
         with _recorded(spec.name, block, CALIBRATIONS[method]) as found:
             run_block(spec, block, streams)
-        ranges[spec.name] = found
+        ranges[spec.name] = {path: replace(item, signed=signed) for path, item in found.items()}
     return ranges
 
 

@@ -33,7 +33,8 @@ NUM_RANGE_IMAGES = 256
 class Evaluator:
     """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy.
 
-    `batch_size`, `bits` of int8 weights and `precisions` are the target's; `calibration` is how ranges are found.
+    `batch_size`, `bits` of int8 weights, `signed` activations and `precisions` are the target's; `calibration` is how
+    ranges are found.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Evaluator:
         *,
         batch_size: int = 1,
         bits: int = 8,
+        signed: bool = False,
         precisions: Sequence[str] = PRECISIONS,
         calibration: str = "min-max",
     ):
         check_method(calibration)
         self.supernet, self.data = supernet, data
-        self.batch_size, self.bits, self.precisions, self.calibration = batch_size, bits, precisions, calibration
+        self.batch_size, self.bits, self.signed = batch_size, bits, signed
+        self.precisions, self.calibration = precisions, calibration
         self.deployed = lru_cache(maxsize=16)(self._deployed)
 
     def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
@@ -61,7 +64,7 @@ class Evaluator:
         """The ranges of a deployed network over evenly spaced training images."""
         images_BCHW = self.data.calibration_images(max(NUM_RANGE_IMAGES, self.batch_size))
         x_BCHW = normalize(images_BCHW, self.data)
-        return calibrate(deployed, x_BCHW, method=self.calibration, batch_size=self.batch_size)
+        return calibrate(deployed, x_BCHW, method=self.calibration, batch_size=self.batch_size, signed=self.signed)
 
     def simulated(self, deployed: Network, policy: QuantizationPolicy, ranges: Ranges) -> Network:
         """What the runtime computes for a deployed network under a policy, in torch."""
@@ -99,6 +102,7 @@ def target_evaluator(
         data,
         batch_size=profile.batch_size,
         bits=profile.weight_bits,
+        signed=profile.signed_activations,
         precisions=profile.precisions,
         calibration=calibration,
     )

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def export_model(
         "weight_bits": evaluator.bits,
         "calibration": evaluator.calibration,
         "ranges": {
-            name: {path: _range_to_json(found) for path, found in operators.items()}
+            name: {path: asdict(found) for path, found in operators.items()}
             for name, operators in ranges.items()
             if policy[name] == "int8"
         },
@@ -127,7 +128,3 @@ def _latest(run: Path, index: int) -> Path:
     """The folder of a model: after finetuning where it was finetuned and measured."""
     finetuned = {row["index"] for row in (load_finetuned(run) or {"rows": []})["rows"]}
     return run / ("finetuned" if index in finetuned else "front") / str(index)
-
-
-def _range_to_json(found: OperatorRange) -> dict[str, float]:
-    return {name: getattr(found, name) for name in ("input_low", "input_high", "output_low", "output_high")}

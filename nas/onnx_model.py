@@ -72,7 +72,8 @@ def quantize_block(
         quantizer = QDQQuantizer(
             inferred, True, weight_bits < 8, QuantType.QInt8, QuantType.QUInt8,
             TensorsData(CalibrationMethod.MinMax, _tensor_ranges(inferred.graph, weighted, ranges)), nodes, [],
-            ["Conv", "MatMul", "Relu"], {"OpTypesToExcludeOutputQuantization": ["MatMul"], "MatMulConstBOnly": True},
+            ["Conv", "MatMul", "Relu"], {"OpTypesToExcludeOutputQuantization": ["MatMul"], "MatMulConstBOnly": True,
+            "TensorQuantOverrides": _signed_tensors(inferred.graph, weighted, ranges)},
         )  # fmt: skip
     if not nodes:
         return model
@@ -133,6 +134,17 @@ def _tensor_ranges(
             if name is not None:
                 found[name] = (item.output_low, item.output_high)
     return {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in found.items()}
+
+
+def _signed_tensors(
+    graph: onnx.GraphProto, weighted: Sequence[onnx.NodeProto], ranges: Mapping[str, OperatorRange]
+) -> dict[str, list[dict[str, Any]]]:
+    """What ONNX Runtime's quantizer is told of tensors whose integers are signed, by name."""
+    if not any(item.signed for item in ranges.values()):
+        return {}
+    signed = {"quant_type": QuantType.QInt8, "symmetric": True}
+    found = _tensor_ranges(graph, weighted, ranges)
+    return {name: [signed] for name, (low, _) in found.items() if low < 0}
 
 
 def chain(models: Sequence[onnx.ModelProto], specs: Sequence[BlockSpec]) -> onnx.ModelProto:

@@ -1,9 +1,10 @@
 """Precisions simulated in torch: what a runtime computes with a block's weighted operators, before any file is made.
 
-int8: weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, one scale a tensor:
-calibrated (`int8`) or taken from the target's batch at run time (`int8-dynamic`). Weight-only (`w8`, `w4`): weights of
-matrix multiplications in small blocks with a scale and a zero point each, computed with in fp32. Matrix products
-without weights, softmax, norms and additions stay fp32. bf16: a whole block, whose sums alone are in fp32.
+int8: weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, or, where the runtime
+wants that and values have both signs, signed and symmetric; one scale a tensor: calibrated (`int8`) or taken from the
+target's batch at run time (`int8-dynamic`). Weight-only (`w8`, `w4`): weights of matrix multiplications in small blocks
+with a scale and a zero point each, computed with in fp32. Matrix products without weights, softmax, norms and additions
+stay fp32. bf16: a whole block, whose sums alone are in fp32.
 """
 
 import copy
@@ -116,8 +117,7 @@ class StaticOperator(nn.Module):
         super().__init__()
         layer = operator[0] if isinstance(operator, ConvRelu) else operator
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        self.input = affine(found.input_low, found.input_high)
-        self.output = affine(found.output_low, found.output_high)
+        self.input, self.output = found.input, found.output
         self.quantizes_output = not isinstance(layer, nn.Linear)
         weight, bias = layer.weight.detach(), None
         if layer.bias is not None:  # added in int32, before sums are rescaled
@@ -167,12 +167,6 @@ class StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         return gradients[0], None
-
-
-def affine(low: float, high: float) -> tuple[float, int]:
-    """Scale and zero point of unsigned 8-bit values for a range that contains 0, as ONNX Runtime computes them."""
-    scale = (high - low) / 255
-    return (scale, round(-low / scale)) if scale > 0 else (1.0, 0)
 
 
 def fake_quantize(x: torch.Tensor, scale: float, zero: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """How many bits int8 weights may have on a device, found out by running models whose exact result is known."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 from torch import nn
@@ -33,7 +34,9 @@ def find_weight_bits(runtime: Runtime) -> int:
         UserError: no form is exact.
     """
     precisions = [precision for precision in INT8 if precision in runtime.precisions]
-    found = exact_weight_bits(runtime, ((bits, make_probes(precisions, bits)) for bits in FORMS))
+    signs = (False, True) if runtime.signed_activations else (False,)
+    probes = ((bits, chain.from_iterable(make_probes(precisions, bits, signed=s) for s in signs)) for bits in FORMS)
+    found = exact_weight_bits(runtime, probes)
     if found is not None:
         return found
     raise UserError(
@@ -42,12 +45,15 @@ def find_weight_bits(runtime: Runtime) -> int:
     )
 
 
-def make_probes(precisions: Sequence[str], bits: int) -> Iterator[Probe]:
-    """A matrix multiplication and convolutions with the largest products there are, in each of `precisions`."""
+def make_probes(precisions: Sequence[str], bits: int, *, signed: bool = False) -> Iterator[Probe]:
+    """A matrix multiplication and convolutions with the largest products there are, in each of `precisions`.
+
+    With `signed` activations, too: kernels for unsigned ones may add 128 to them first.
+    """
     for spec, module in _layers():
         x = torch.ones(1, *spec.reads[0].shape)
         network = Network([spec], [module])
-        ranges = calibrate(network, x)
+        ranges = calibrate(network, torch.cat([x, -x]) if signed else x, signed=signed)
         for precision in precisions:
             with torch.no_grad():  # sums are below 2^24, where fp32 is exact
                 expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=bits)(x)

@@ -53,6 +53,8 @@ class Runtime(ABC):
     """The version of the library behind it."""
     precisions: tuple[str, ...]
     """Names of the precisions a block may have here."""
+    signed_activations: bool = False
+    """Does static int8 run faster when activations of both signs are signed integers, symmetric about zero?"""
     num_threads: int
     """Threads one run may use."""
     device: str = ""

@@ -80,6 +80,7 @@ def profile_of(
         space_fingerprint=plan.space_fingerprint,
         precisions=tuple(p for p in plan.precisions if p not in found.refused),
         weight_bits=found.weight_bits,
+        signed_activations=plan.signed_activations,
         call_overhead_ms=found.call.latency_ms,
         rows=rows,
         networks=networks,

@@ -50,6 +50,7 @@ def profile_device(
         runtime.precisions,
         batch_size=batch_size,
         weight_bits=weight_bits,
+        signed_activations=runtime.signed_activations,
         num_fit=num_fit,
         num_held_out=num_held_out,
         seed=seed,

@@ -67,6 +67,8 @@ class ProfilePlan:
     precisions: tuple[str, ...]
     weight_bits: int
     """Bits of the int8 weights in the models; that of the device may be another, at the same latency."""
+    signed_activations: bool = False
+    """Of static int8 in the models, and then of the device."""
     empty: onnx.ModelProto
     """Hands its input on: what a call costs whatever it does."""
     rows: tuple[PlannedRow, ...]
@@ -82,6 +84,7 @@ def plan_profile(
     *,
     batch_size: int = 1,
     weight_bits: int = 8,
+    signed_activations: bool = False,
     num_fit: int = NUM_FIT,
     num_held_out: int = NUM_HELD_OUT,
     seed: int = 0,
@@ -105,7 +108,7 @@ def plan_profile(
         torch.manual_seed(seed)
         rows: list[PlannedRow] = []
         for index, spec in enumerate(specs.values()):
-            rows += _planned_rows(spec, known, batch_size, weight_bits)
+            rows += _planned_rows(spec, known, batch_size, weight_bits, signed_activations)
             report(index + 1, len(specs), "exporting blocks")
     features_RF = row_features([(specs[row.key], row.precision) for row in rows])
     order = informative_order(features_RF)
@@ -116,6 +119,7 @@ def plan_profile(
         batch_size=batch_size,
         precisions=known,
         weight_bits=weight_bits,
+        signed_activations=signed_activations,
         empty=empty_model((batch_size, space.num_channels, space.image_size, space.image_size)),
         rows=tuple(rows[index] for index in order),
         features_RF=features_RF[order],
@@ -135,7 +139,9 @@ def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
     return sum(len([p for p in found if p in precisions]) for found in kinds.values())
 
 
-def _planned_rows(spec: BlockSpec, precisions: Sequence[str], batch_size: int, bits: int) -> Iterator[PlannedRow]:
+def _planned_rows(
+    spec: BlockSpec, precisions: Sequence[str], batch_size: int, bits: int, signed: bool
+) -> Iterator[PlannedRow]:
     """One export of a block serves all precisions."""
     key = spec.cost_key
     if len(spec.reads) > 1:
@@ -143,7 +149,7 @@ def _planned_rows(spec: BlockSpec, precisions: Sequence[str], batch_size: int, b
     network, x = Network([spec], [spec.build()]), torch.randn(8, *spec.reads[0].shape)
     network.train()(x)  # batch-norm statistics that are not all the same
     network = network.deploy()
-    ranges = calibrate(network, x)[spec.name]
+    ranges = calibrate(network, x, signed=signed)[spec.name]
     exported = export_block(network.blocks[0], spec, batch_size=batch_size)
     for precision in block_class(spec.kind).precisions:
         if precision in precisions:

@@ -60,6 +60,7 @@ def transfer_profile(
         [p for p in runtime.precisions if all(p in source.precisions for source in sources)],
         batch_size=batch_size,
         weight_bits=find_weight_bits(runtime),
+        signed_activations=runtime.signed_activations,
         num_fit=NUM_CANDIDATES,
         num_held_out=0,
         seed=seed,

@@ -55,6 +55,7 @@ def measure_accuracy(
             device.precisions,
             batch_size=batch,
             weight_bits=find_weight_bits(device),
+            signed_activations=device.signed_activations,
             num_fit=num_fit,
             num_held_out=num_held_out,
             seed=seed,

@@ -56,6 +56,7 @@ def compare(
         data,
         batch_size=batch,
         bits=find_weight_bits(target),
+        signed=target.signed_activations,
         precisions=target.precisions,
         calibration=calibration,
     )
@@ -84,6 +85,7 @@ def compare(
         "num_images": len(split),
         "seed": seed,
         "weight_bits": evaluator.bits,
+        "signed_activations": evaluator.signed,
         "calibration": calibration,
         "batch_size": batch,
     } | provenance(("torch", "onnx", runtime))

@@ -12,7 +12,9 @@ from search_spaces.precision import Candidate, CandidateSpace
 from tests.search_spaces.block_cases import randomize
 
 
-def deployed(specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8) -> tuple[Network, Ranges, torch.Tensor]:
+def deployed(
+    specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8, *, signed: bool = False
+) -> tuple[Network, Ranges, torch.Tensor]:
     """A network, ranges over its images, and the images (count, C, H, W)."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -20,7 +22,7 @@ def deployed(specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8) -> tup
         randomize(network, seed)
         x_BCHW = torch.randn(count, *network.input_shape)
     network = network.eval().deploy()
-    return network, calibrate(network, x_BCHW), x_BCHW
+    return network, calibrate(network, x_BCHW, signed=signed), x_BCHW
 
 
 def random_candidate(space: SearchSpace, seed: int, precisions: Sequence[str] = OnnxRuntime.precisions) -> Candidate:

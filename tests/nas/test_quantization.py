@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from nas.calibration import OperatorRange
+from nas.calibration import OperatorRange, affine
 from nas.errors import CandidateError, UserError
 from nas.onnx_model import export_block, export_network, quantize_block
-from nas.quantization import DynamicLinear, affine, quantize_blockwise, quantize_weight, simulate
+from nas.quantization import DynamicLinear, quantize_blockwise, quantize_weight, simulate
 from search_spaces import BlockSpec
 from search_spaces.blocks import Port
 from search_spaces.precision import PRECISIONS, QuantizationPolicy, uniform_policy
