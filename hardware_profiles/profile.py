@@ -114,8 +114,11 @@ class HardwareProfile:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The profile as JSON's types."""
-        return asdict(self)
+        """The profile as JSON's types, without `signed_activations` where they aren't: older files know none."""
+        content = asdict(self)
+        if not self.signed_activations:
+            del content["signed_activations"]
+        return content
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> "HardwareProfile":

@@ -229,7 +229,7 @@ def first_candidates(cheap: CheapObjectives, sensitivity_of: Callable[[Architect
 
     if candidates.fixed is not None:
         found = [candidates.uniform(candidates.fixed, precision) for precision in candidates.precisions]
-        found += [cheap.fastest(candidates.fixed), *allocated(candidates.fixed, 0.5, 0.25, 0.75)]
+        found += [cheap.fastest(candidates.fixed), *allocated(candidates.fixed, 0.5, 0.25, 0.1)]
         return list(dict.fromkeys(found))
     named = (space.smallest(), space.middle(), space.largest())
     found = [candidates.uniform(architecture) for architecture in named]

@@ -43,6 +43,14 @@ def test_a_saved_profile_loads_equal_and_leaves_nothing_else(profile: HardwarePr
     assert [file.name for file in path.parent.iterdir()] == ["profile.json"]
 
 
+def test_signed_activations_are_kept_and_files_without_them_load(profile: HardwareProfile, path: Path) -> None:
+    assert "signed_activations" not in path.read_text()
+    signed = dataclasses.replace(profile, signed_activations=True)
+    signed.save(path, overwrite=True)
+    assert HardwareProfile.load(path) == signed
+    assert signed.fingerprint != profile.fingerprint
+
+
 def test_a_file_has_one_line_a_row(profile: HardwareProfile, path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len([line for line in lines if '"num_runs"' in line]) == len(profile.rows)
