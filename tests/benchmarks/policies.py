@@ -3,12 +3,13 @@
     python -m tests.benchmarks.policies --run RUN --output FOLDER [--num 12]
 
 The smallest, middle and largest network of a run's supernet and random ones; the run needs a profile of this machine.
-The allocated policy is the fastest by prediction whose simulated validation error is at most `TOLERANCE` points above
-that of fp32. The searched one is found as `nas search` does it under the same limit: of uniform policies and those that
-are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was measured to be the fastest. Beside them is the
-fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded and timed again, in turn, twice
-`NUM_LOADS` times: what chose a file isn't what is said about it, where a runtime puts a network in memory differs from
-load to load, and a ratio's noise is seen.
+The allocated policy is the fastest by prediction whose error, simulated and estimated from misses and cross-entropy of
+validation images as a search does it, is at most `TOLERANCE` points above that of fp32: misses alone differ by more
+than that between policies that are as good. The searched one is found as `nas search` does it under the same limit: of
+uniform policies and those that are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was measured to be
+the fastest. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded
+and timed again, in turn, twice `NUM_LOADS` times: what chose a file isn't what is said about it, where a runtime puts a
+network in memory differs from load to load, and a ratio's noise is seen.
 Rows are kept as they come; a run that was interrupted goes on.
 """
 
@@ -29,7 +30,7 @@ from nas.candidates import CheapObjectives, run_search
 from nas.config import load_options, merge_options
 from nas.data import ImageData
 from nas.evaluation import predict_classes
-from nas.evaluator import Evaluator, target_evaluator
+from nas.evaluator import Evaluator, ScoresOf, target_evaluator
 from nas.export import export_model
 from nas.front_models import uniform_rows
 from nas.progress import rich_progress
@@ -40,11 +41,11 @@ from nas.supernet import Supernet
 from nas.target import target_runtime
 from nas.verify import measure_files, time_sessions
 from search_spaces import Architecture, SearchSpace
-from search_spaces.precision import Candidate, CandidateSpace
+from search_spaces.precision import Candidate
 from tests.benchmarks.peer_quantizers import PEERS
 
 TOLERANCE = 0.1
-"""Points of validation error by which a policy may be above fp32."""
+"""Points of estimated validation error by which a policy may be above fp32."""
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 """Budgets tried by the allocator, from the least possible latency to that of fp32."""
 NUM_VERIFIED, NUM_LOADS = 10, 3
@@ -93,12 +94,18 @@ def policies_of(
     evaluator: Evaluator, profile: HardwareProfile, architecture: Architecture, *, num_evaluations: int, seed: int
 ) -> dict[str, Candidate]:
     """Candidates of one architecture by what chose their policy; the searched ones are still to be verified."""
-    space, split = evaluator.supernet.space, evaluator.data.validation
-    candidates = CandidateSpace(space, precisions=profile.precisions, fixed=architecture)
+    space = evaluator.supernet.space
+    scores_of = ScoresOf(evaluator.supernet, evaluator.data, profile, architecture=architecture)
+    scores_of.fit_estimate()
+    candidates = scores_of.candidates
     cheap, specs = CheapObjectives(candidates, profile), space.blocks(architecture)
+
+    def error_pct(candidate: Candidate) -> float:
+        return scores_of(candidates.genotype(candidate))["estimated_error_pct"]
+
     uniform = [precision for precision in UNIFORM if precision in profile.precisions]
     chosen = {precision: candidates.uniform(architecture, precision) for precision in uniform}
-    limit_pct = evaluator.error_pct(chosen["fp32"], split) + TOLERANCE
+    limit_pct = error_pct(chosen["fp32"]) + TOLERANCE
     table = measure_sensitivity(evaluator.network, architecture, space=space, profile=profile, data=evaluator.data)
     budgets = policy_budgets(table, fractions=FRACTIONS)
     policies = dict.fromkeys(allocate_policy(specs, table, budget=budget) for budget in budgets)
@@ -106,19 +113,19 @@ def policies_of(
         (Candidate(architecture=architecture, policy=policy) for policy in policies),
         key=lambda candidate: cheap([candidates.genotype(candidate)])["latency_ms"][0],
     )
-    good = (candidate for candidate in allocated if evaluator.error_pct(candidate, split) <= limit_pct)
+    good = (candidate for candidate in allocated if error_pct(candidate) <= limit_pct)
     chosen["allocated"] = next(good, chosen["fp32"])
     frame = run_search(
         evaluator.supernet,
         evaluator.data,
         profile,
-        objectives=("error_pct", "latency_ms"),
-        constraints=(f"error_pct<={limit_pct}",),
+        objectives=("estimated_error_pct", "latency_ms"),
+        constraints=(f"estimated_error_pct<={limit_pct}",),
         num_evaluations=num_evaluations,
         architecture=architecture,
         seed=seed,
     )
-    allowed = frame[(frame["state"] == "complete") & (frame["error_pct"] <= limit_pct)]
+    allowed = frame[(frame["state"] == "complete") & (frame["estimated_error_pct"] <= limit_pct)]
     fastest_first = allowed.sort_values("latency_ms").sort_values(
         "index", key=lambda index: ~index.isin(uniform_rows(allowed, candidates)), kind="stable"
     )
