@@ -302,8 +302,8 @@ class Run(RunFolder):
             "epochs_alone": str(options.epochs_alone),
             "bands": ", ".join(f"{band:g}" for band in options.bands) or "none",
             "band_width_pct": f"{options.band_width_pct:g}" if options.bands else "none",
-            "draws": options.draws,
             "seed": str(options.seed),
+            **({} if options.draws == "even" else {"draws": options.draws}),  # earlier runs know no other
         }
 
     def _common_inputs(self) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Static int8 with signed activations, simulated and by the runtime that wants them."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -8,11 +10,17 @@ from onnx import numpy_helper
 
 from hardware_profiles.runtimes import get_runtime
 from nas.calibration import SIGNED_ZERO, affine
+from nas.data import ImageData
+from nas.evaluator import target_evaluator
 from nas.onnx_model import export_block, export_network, quantize_block
+from nas.profiling.plan import plan_profile
 from nas.quantization import simulate
+from nas.saturation import make_probes
+from nas.supernet import Supernet
 from search_spaces import BlockSpec
 from search_spaces.blocks import block_class
 from search_spaces.precision import uniform_policy
+from tests.hardware_profiles.profiles import make_space_profile
 from tests.nas.quantized_networks import deployed, random_candidate, rms
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
@@ -69,6 +77,29 @@ def test_a_network_in_random_precisions_is_what_was_simulated(seed: int) -> None
         onnx.checker.check_model(model, full_check=True)
         expected = simulate(network, policy, ranges, weight_bits=BITS)(x_BCHW)
         assert rms(run(model, x_BCHW) - expected) < 0.3 * rms(network(x_BCHW) - expected)
+
+
+def test_an_evaluator_calibrates_as_its_profile_says(tiny_data: ImageData) -> None:
+    profile = make_space_profile(SPACE)
+    for signed in (False, True):
+        evaluator = target_evaluator(Supernet(SPACE), tiny_data, replace(profile, signed_activations=signed))
+        _, ranges = evaluator.deployed(SPACE.smallest())
+        assert {item.signed for operators in ranges.values() for item in operators.values()} == {signed}
+
+
+def test_models_of_a_profile_are_signed_where_it_is() -> None:
+    plan = plan_profile(SPACE, ("fp32", "int8"), signed_activations=True, num_fit=3, num_held_out=1)
+    assert plan.signed_activations
+    for row in plan.rows:
+        if row.precision == "int8":
+            assert all((zero == 0).all() for zero in zero_points(row.model.graph))
+
+
+@torch.no_grad()
+def test_probes_of_saturation_reach_the_largest_signed_values() -> None:
+    for probe in make_probes(["int8"], 8, signed=True):
+        model = onnx.load_from_string(probe.source)
+        assert {zero.dtype for zero in zero_points(model.graph)} == {np.dtype(np.int8)}
 
 
 def test_unsigned_files_are_as_they_were() -> None:
