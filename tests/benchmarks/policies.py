@@ -48,7 +48,10 @@ TOLERANCE = 0.1
 """Points of estimated validation error by which a policy may be above fp32."""
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 """Budgets tried by the allocator, from the least possible latency to that of fp32."""
-NUM_VERIFIED, NUM_LOADS = 10, 3
+NUM_VERIFIED = 10
+"""Searched policies whose files are measured, as many as a search exports."""
+NUM_LOADS = 3
+"""Times that files are loaded and timed; their latency is the median."""
 UNIFORM = ("fp32", "int8", "int8-dynamic", "bf16")
 """As far as the target has them."""
 

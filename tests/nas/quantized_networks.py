@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+import onnx
 import torch
 
+from hardware_profiles.runtimes import Runtime
 from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.calibration import Ranges, calibrate
 from search_spaces import BlockSpec, Network, SearchSpace
@@ -29,6 +31,12 @@ def random_candidate(space: SearchSpace, seed: int, precisions: Sequence[str] = 
     """Architecture and policy with every gene drawn uniformly."""
     rng, candidates = np.random.default_rng(seed), CandidateSpace(space, precisions=precisions)
     return candidates.candidate({c.name: c.values[rng.integers(len(c.values))] for c in candidates.choices})
+
+
+def run(runtime: Runtime, model: onnx.ModelProto, x_BCHW: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
+    """What a runtime computes for images, a batch at a time."""
+    session, name = runtime.load(model.SerializeToString()), model.graph.input[0].name
+    return torch.cat([torch.from_numpy(session.run({name: x.numpy()})[0]) for x in x_BCHW.split(batch_size)])
 
 
 def rms(difference: torch.Tensor) -> float:

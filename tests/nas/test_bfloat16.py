@@ -13,7 +13,7 @@ from nas.onnx_model import export_block, export_network, quantize_block
 from nas.quantization import simulate
 from search_spaces import BlockSpec, hybrid_tiny
 from search_spaces.precision import QuantizationPolicy, uniform_policy
-from tests.nas.quantized_networks import deployed, random_candidate, rms
+from tests.nas.quantized_networks import deployed, random_candidate, rms, run
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
 
@@ -21,11 +21,6 @@ SPACE = tiny()
 BITS = 7
 RUNTIME = get_runtime("openvino")
 needs_bf16 = pytest.mark.skipif("bf16" not in RUNTIME.precisions, reason="this processor has no bfloat16")
-
-
-def run(model: onnx.ModelProto, x_BCHW: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
-    session, name = RUNTIME.load(model.SerializeToString()), model.graph.input[0].name
-    return torch.cat([torch.from_numpy(session.run({name: x.numpy()})[0]) for x in x_BCHW.split(batch_size)])
 
 
 def reference(model: onnx.ModelProto, x_BCHW: torch.Tensor) -> torch.Tensor:
@@ -63,7 +58,7 @@ ATTENTION = attention_specs()
 def test_openvino_rounds_where_the_simulation_does(spec: BlockSpec) -> None:
     network, ranges, x_BCHW = deployed((spec,), count=4)
     y = simulate(network, uniform_policy((spec,), "bf16"), ranges)(x_BCHW)
-    found = run(quantize_block(export_block(network.blocks[0], spec), "bf16", {}), x_BCHW)
+    found = run(RUNTIME, quantize_block(export_block(network.blocks[0], spec), "bf16", {}), x_BCHW)
     assert (found == y).float().mean() > 0.99
 
 
@@ -78,7 +73,7 @@ def test_a_network_of_all_precisions_is_what_was_simulated(seed: int) -> None:
         model = export_network(network, policy, ranges, weight_bits=BITS)
         onnx.checker.check_model(model, full_check=True)
         expected = simulate(network, policy, ranges, weight_bits=BITS)(x_BCHW)
-        assert rms(run(model, x_BCHW) - expected) < 0.3 * rms(network(x_BCHW) - expected)
+        assert rms(run(RUNTIME, model, x_BCHW) - expected) < 0.3 * rms(network(x_BCHW) - expected)
 
 
 def test_a_network_with_one_block_in_bfloat16_is_raised_to_its_opset() -> None:

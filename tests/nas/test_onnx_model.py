@@ -13,7 +13,7 @@ from nas.quantization import simulate
 from search_spaces import BlockSpec, Network
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, QuantizationPolicy, uniform_policy
-from tests.nas.quantized_networks import deployed, random_candidate, rms
+from tests.nas.quantized_networks import deployed, random_candidate, rms, run
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
 
@@ -28,11 +28,6 @@ INT8_CASES = [
     for precision in block_class(spec.kind).precisions[1:]
     if precision in RUNTIME.precisions
 ]
-
-
-def run(model: onnx.ModelProto, x_BCHW: torch.Tensor, batch_size: int = 1) -> torch.Tensor:
-    session, name = RUNTIME.load(model.SerializeToString()), model.graph.input[0].name
-    return torch.cat([torch.from_numpy(session.run({name: x.numpy()})[0]) for x in x_BCHW.split(batch_size)])
 
 
 def additions_of_copies(graph: onnx.GraphProto) -> list[str]:
@@ -56,7 +51,7 @@ def additions_of_copies(graph: onnx.GraphProto) -> list[str]:
 def test_fp32_block_equals_torch(spec: BlockSpec) -> None:
     network, _, x_BCHW = deployed((spec,), count=4)
     model = export_block(network.blocks[0], spec, batch_size=4)
-    torch.testing.assert_close(run(model, x_BCHW, 4), network(x_BCHW), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(run(RUNTIME, model, x_BCHW, 4), network(x_BCHW), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -66,7 +61,7 @@ def test_int8_block_is_what_was_simulated(case: str, precision: str) -> None:
     network, ranges, x_BCHW = deployed((spec,), count=4)
     model = quantize_block(export_block(network.blocks[0], spec), precision, ranges[spec.name], weight_bits=BITS)
     expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=BITS)(x_BCHW)
-    found = run(model, x_BCHW)
+    found = run(RUNTIME, model, x_BCHW)
     assert rms(found - expected) < 0.05 * rms(network(x_BCHW) - expected)
     assert additions_of_copies(model.graph) == []
 
@@ -79,14 +74,14 @@ def test_network_in_random_precisions_is_what_was_simulated(seed: int, batch_siz
     specs = SPACE.blocks(candidate.architecture)
     network, ranges, x_BCHW = deployed(specs, seed)
     options = {"batch_size": batch_size, "weight_bits": BITS}
-    plain = run(export_network(network, QuantizationPolicy(), ranges, **options), x_BCHW, batch_size)
+    plain = run(RUNTIME, export_network(network, QuantizationPolicy(), ranges, **options), x_BCHW, batch_size)
     torch.testing.assert_close(plain, network(x_BCHW), atol=1e-4, rtol=1e-4)
     policies = [candidate.policy, *(uniform_policy(specs, precision) for precision in RUNTIME.precisions[1:])]
     for policy in policies:
         model = export_network(network, policy, ranges, **options)
         onnx.checker.check_model(model)
         expected = simulate(network, policy, ranges, **options)(x_BCHW)
-        assert rms(run(model, x_BCHW, batch_size) - expected) < 0.3 * rms(plain - expected)
+        assert rms(run(RUNTIME, model, x_BCHW, batch_size) - expected) < 0.3 * rms(plain - expected)
 
 
 def test_file_names_its_blocks_and_its_ends() -> None:

@@ -21,7 +21,7 @@ from search_spaces import BlockSpec
 from search_spaces.blocks import block_class
 from search_spaces.precision import uniform_policy
 from tests.hardware_profiles.profiles import make_space_profile
-from tests.nas.quantized_networks import deployed, random_candidate, rms
+from tests.nas.quantized_networks import deployed, random_candidate, rms, run
 from tests.search_spaces.block_cases import CASES
 from tests.tiny_space import tiny
 
@@ -30,11 +30,6 @@ BITS = 7
 """Exact on every processor."""
 RUNTIME = get_runtime("openvino")
 INT8_CASES = {name: spec for name, spec in CASES.items() if "int8" in block_class(spec.kind).precisions}
-
-
-def run(model: onnx.ModelProto, x_BCHW: torch.Tensor) -> torch.Tensor:
-    session, name = RUNTIME.load(model.SerializeToString()), model.graph.input[0].name
-    return torch.cat([torch.from_numpy(session.run({name: x.numpy()})[0]) for x in x_BCHW.split(1)])
 
 
 def zero_points(graph: onnx.GraphProto) -> list[np.ndarray]:
@@ -63,7 +58,7 @@ def test_openvino_computes_what_was_simulated(spec: BlockSpec) -> None:
     assert all((zero == 0).all() for zero in found)
     assert any(zero.dtype == np.int8 for zero in found)
     y = simulate(network, uniform_policy((spec,), "int8"), ranges, weight_bits=BITS)(x_BCHW)
-    assert rms(run(model, x_BCHW) - y) < 0.05 * rms(network(x_BCHW) - y)
+    assert rms(run(RUNTIME, model, x_BCHW) - y) < 0.05 * rms(network(x_BCHW) - y)
 
 
 @torch.no_grad()
@@ -76,7 +71,7 @@ def test_a_network_in_random_precisions_is_what_was_simulated(seed: int) -> None
         model = export_network(network, policy, ranges, weight_bits=BITS)
         onnx.checker.check_model(model, full_check=True)
         expected = simulate(network, policy, ranges, weight_bits=BITS)(x_BCHW)
-        assert rms(run(model, x_BCHW) - expected) < 0.3 * rms(network(x_BCHW) - expected)
+        assert rms(run(RUNTIME, model, x_BCHW) - expected) < 0.3 * rms(network(x_BCHW) - expected)
 
 
 def test_an_evaluator_calibrates_as_its_profile_says(tiny_data: ImageData) -> None:
