@@ -20,8 +20,7 @@ from nas.supernet import Supernet
 from nas.training import TrainOptions
 from search_spaces import Network
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace, uniform_policy
-from tests.nas.quantized_networks import deployed, rms
-from tests.nas.test_onnx_model import run
+from tests.nas.quantized_networks import deployed, rms, run
 from tests.tiny_space import tiny
 
 SPACE = tiny()
@@ -92,7 +91,7 @@ def test_onnx_runtime_computes_what_was_trained(
     simulated = evaluator.simulated(trained.network, candidate.policy, trained.ranges)
     model = export_network(trained.network, candidate.policy, trained.ranges, weight_bits=BITS)
     x_BCHW = normalize(tiny_data.validation.images_BCHW, tiny_data).contiguous()
-    expected, found = simulated(x_BCHW), run(model, x_BCHW)
+    expected, found = simulated(x_BCHW), run(OnnxRuntime(), model, x_BCHW)
     assert rms(found - expected) < 0.01 * rms(expected)
     assert (found.argmax(dim=1) == expected.argmax(dim=1)).float().mean() >= 0.99
 
