@@ -1,0 +1,21 @@
+"""A search space for benchmarks: --space tests.benchmarks.spaces:hybrid_128."""
+
+from search_spaces import HybridSpace
+from search_spaces.hybrid import Stage
+
+
+def hybrid_128(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
+    """128x128 images, about 6 to 115 MMACs: resolution and kinds of a network for phones, as far as two cores can train
+    it within an hour.
+
+    Images as large as these make depthwise convolutions and the stem a large part of a network's time; in a browser both
+    are slower in int8, and matrix multiplications twice as fast.
+    """
+    stages = (
+        Stage(widths=(16, 32, 48), depths=(1,), reduction=8),
+        Stage(widths=(32, 48, 64), depths=(1, 2), reduction=4),
+        Stage(widths=(64, 96, 128), depths=(1, 2), reduction=2),
+        Stage(widths=(128, 160, 224), depths=(1,)),
+    )
+    shape = {"image_size": 128, "stem_stride": 2, "head_dim": 16}
+    return HybridSpace("hybrid-128", stages, **shape, num_channels=num_channels, num_classes=num_classes)
