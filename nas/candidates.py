@@ -11,6 +11,7 @@ import pandas as pd
 from hardware_profiles.profile import HardwareProfile
 from nas.config import DEFAULT_OBJECTIVES
 from nas.data import ImageData
+from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
 from nas.evaluator import Evaluator, ScoresOf, torch_threads
 from nas.progress import Progress, no_progress
@@ -120,6 +121,7 @@ def run_search(
     architecture: Architecture | None = None,
     num_images: int | None = None,
     calibration: str = "min-max",
+    estimate: ErrorEstimate | None = None,
     num_threads: int = 2,
     time_limit_s: float | None = None,
     patience: int | None = None,
@@ -133,6 +135,7 @@ def run_search(
         study: file or storage URL to which each measured candidate is appended; an existing one is continued.
         num_images: validation images that decide error and cross-entropy; all by default.
         calibration: how ranges of static int8 are found, one of `nas.calibration.CALIBRATIONS`.
+        estimate: of the error, fitted to the same candidates before; by default it is fitted here when it is asked for.
         num_threads: torch threads of every evaluation; part of what makes a search repeatable.
         study_name, time_limit_s, patience, executor: as in `nas.search.optimize`.
 
@@ -155,8 +158,9 @@ def run_search(
         num_images=num_images,
         calibration=calibration,
         num_threads=num_threads,
+        estimate=estimate,
     )
-    if "estimated_error_pct" in objectives:
+    if estimate is None and "estimated_error_pct" in objectives:
         evaluate.fit_estimate(progress or no_progress)
     candidates = evaluate.candidates
     cheap = CheapObjectives(candidates, profile)

@@ -36,6 +36,7 @@ def quantize_by_nncf(source: Path, folder: Path, data: ImageData, batch_size: in
 
 PEERS: Mapping[str, tuple[str, Callable[[Path, Path, ImageData, int], Path]]] = {
     "onnxruntime": ("onnxruntime-int8", quantize_by_onnxruntime),
+    "browser": ("onnxruntime-int8", quantize_by_onnxruntime),
     "openvino": ("nncf-int8", quantize_by_nncf),
 }
 """Name and tool by runtime."""

@@ -5,11 +5,10 @@ from search_spaces.hybrid import Stage
 
 
 def hybrid_128(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
-    """128x128 images, about 6 to 115 MMACs: resolution and kinds of a network for phones, as far as two cores can train
-    it within an hour.
+    """128x128 images, about 10 to 110 MMACs: as near to hybrid-mobile as two cores can train within half an hour.
 
-    Images as large as these make depthwise convolutions and the stem a large part of a network's time; in a browser both
-    are slower in int8, and matrix multiplications twice as fast.
+    With images as large as these, depthwise convolutions and the stem are much of a network's time; in a browser both
+    are slower in int8, where matrix multiplications are twice as fast.
     """
     stages = (
         Stage(widths=(16, 32, 48), depths=(1,), reduction=8),
