@@ -47,9 +47,10 @@ def allocate(
         raise UserError(f"a budget of {budget:.12g} is below the least possible cost; give {least:.12g} or more")
     weight, weight_scale = _scaled(cost)
     value, _ = _scaled(sensitivity)
-    within = LinearConstraint(weight[None], -np.inf, max(0.0, budget - least + slack) * weight_scale)
+    limit = max(0.0, budget - least + slack) * weight_scale
     one_each = LinearConstraint(_one_each(cost), 1, 1)
-    best = _solve(value, [one_each, within])
+    best = _solve(value, [one_each, LinearConstraint(weight[None], -np.inf, limit)])
+    within = LinearConstraint(weight[None], -np.inf, max(limit, float(weight @ best)))  # by the solver's tolerance more
     as_good = LinearConstraint(value[None], -np.inf, float(value @ best) + TOLERANCE * SCALE)
     cheapest = _solve(weight, [one_each, within, as_good])
     return [_option(cheapest, cost, int(member)) for member in member_I]

@@ -77,6 +77,11 @@ def test_a_budget_that_one_choice_meets_exactly_is_enough() -> None:
     assert allocate(costs, [[1, 0], [1, 0], [1, 0]], 0.3 + 0.2 + 0.1) == [0, 0, 0]
 
 
+def test_a_choice_as_far_above_the_budget_as_the_solver_lets_it_be_is_no_failure() -> None:
+    costs, sensitivities = [[5, 1], [7, 2], [8, 6]], [[5, 9], [3, 8], [2, 4]]
+    assert allocate(costs, sensitivities, 15 * (1 - 1e-10)) == [0, 1, 0]
+
+
 def test_an_impossible_budget_is_refused_with_the_least_possible_cost() -> None:
     with pytest.raises(UserError, match=r"a budget of 2.5 is below the least possible cost; give 3 or more") as error:
         allocate([[1, 5], [2, 9]], [[1, 0], [1, 0]], 2.5)
