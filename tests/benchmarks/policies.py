@@ -6,8 +6,8 @@ The smallest, middle and largest network of a run's supernet and random ones; th
 The allocated policy is the fastest by prediction whose error, simulated and estimated from misses and cross-entropy of
 validation images as a search does it, is at most `TOLERANCE` points above that of fp32: misses alone differ by more
 than that between policies that are as good. The searched one is found as `nas search` does it under the same limit: of
-uniform policies and those that are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was measured to be
-the fastest. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded
+the uniform policies here and those that are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was
+measured to be the fastest. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded
 and timed again, in turn, twice `NUM_LOADS` times: what chose a file isn't what is said about it, where a runtime puts a
 network in memory differs from load to load, and a ratio's noise is seen.
 Rows are kept as they come; a run that was interrupted goes on.
@@ -33,7 +33,6 @@ from nas.data import ImageData
 from nas.evaluation import predict_classes
 from nas.evaluator import Evaluator, ScoresOf, target_evaluator
 from nas.export import export_model
-from nas.front_models import uniform_rows
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
@@ -126,7 +125,7 @@ def policies_of(
     )
     good = (candidate for candidate in allocated if error_pct(candidate) <= limit_pct)
     chosen["allocated"] = next(good, chosen["fp32"])
-    frame = run_search(
+    study = run_search(
         evaluator.supernet,
         evaluator.data,
         profile,
@@ -137,12 +136,12 @@ def policies_of(
         estimate=scores_of.estimate,
         seed=seed,
     )
-    allowed = frame[(frame["state"] == "complete") & (frame["estimated_error_pct"] <= limit_pct)]
-    fastest_first = allowed.sort_values("latency_ms").sort_values(
-        "index", key=lambda index: ~index.isin(uniform_rows(allowed, candidates)), kind="stable"
-    )
-    for place, (_, row) in enumerate(fastest_first.head(NUM_VERIFIED).iterrows()):
-        chosen[f"searched{place}"] = candidates.candidate({c.name: row[c.name] for c in candidates.choices})
+    allowed = study[(study["state"] == "complete") & (study["estimated_error_pct"] <= limit_pct)]
+    rows = allowed.sort_values("latency_ms")[[choice.name for choice in candidates.choices]]
+    fastest = [candidates.candidate(genotype) for genotype in rows.to_dict("records")]
+    of_one = [chosen[precision] for precision in uniform if chosen[precision] in fastest]
+    for place, candidate in enumerate(list(dict.fromkeys([*of_one, *fastest]))[:NUM_VERIFIED]):
+        chosen[f"searched{place}"] = candidate
     return chosen
 
 
