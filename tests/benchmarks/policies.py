@@ -7,9 +7,9 @@ The allocated policy is the fastest by prediction whose error, simulated and est
 validation images as a search does it, is at most `TOLERANCE` points above that of fp32: misses alone differ by more
 than that between policies that are as good. The searched one is found as `nas search` does it under the same limit: of
 the uniform policies here and those that are the fastest by prediction, `NUM_VERIFIED` in all, that whose file was
-measured to be the fastest. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then all are loaded
-and timed again, in turn, twice `NUM_LOADS` times: what chose a file isn't what is said about it, where a runtime puts a
-network in memory differs from load to load, and a ratio's noise is seen.
+measured to be the fastest. Beside them is the fp32 file in int8 by the runtime's usual tool (`peer_quantizers`). Then
+all are loaded and timed again, in turn, twice `NUM_LOADS` times: what chose a file isn't what is said about it, where a
+runtime puts a network in memory differs from load to load, and a ratio's noise is seen.
 Rows are kept as they come; a run that was interrupted goes on.
 """
 
