@@ -52,12 +52,16 @@ class Evaluator:
         self.supernet, self.data = supernet, data
         self.batch_size, self.bits, self.signed = batch_size, bits, signed
         self.precisions, self.calibration = precisions, calibration
+        self.recalibrated = lru_cache(maxsize=16)(self._recalibrated)
         self.deployed = lru_cache(maxsize=16)(self._deployed)
+
+    def _recalibrated(self, architecture: Architecture) -> Network:
+        """A sub-network with statistics of its own, in the form it was trained in."""
+        return recalibrate(self.supernet.extract(architecture).to(memory_format=torch.channels_last), self.data)
 
     def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
         """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
-        network = self.supernet.extract(architecture).to(memory_format=torch.channels_last)
-        deployed = recalibrate(network, self.data).deploy()
+        deployed = self.recalibrated(architecture).deploy()
         return deployed, self.ranges(deployed)
 
     def ranges(self, deployed: Network) -> Ranges:

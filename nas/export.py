@@ -13,7 +13,6 @@ from torch import nn
 
 from nas.calibration import OperatorRange
 from nas.errors import UserError
-from nas.evaluation import recalibrate
 from nas.evaluator import Evaluator
 from nas.finetuning.loop import Finetuned
 from nas.onnx_model import export_network
@@ -51,7 +50,7 @@ def export_model(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     onnx.save(model, part / "model.onnx")
-    trained = recalibrate(evaluator.supernet.extract(candidate.architecture), data)
+    trained = evaluator.recalibrated(candidate.architecture)
     for name, module in (("weights.safetensors", network), (TRAINED, trained)):
         save_file({key: tensor.contiguous() for key, tensor in module.state_dict().items()}, part / name)
     description = {

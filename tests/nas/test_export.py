@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
@@ -17,6 +18,7 @@ from nas.evaluation import normalize
 from nas.evaluator import Evaluator
 from nas.export import FILES, export_model, load_model
 from nas.supernet import Supernet
+from nas.training.pretrained import TRAINED
 from nas.verify import run_file
 from search_spaces.precision import Candidate, CandidateSpace
 from tests.nas.quantized_networks import random_candidate, rms
@@ -60,6 +62,18 @@ def test_folder_is_complete_and_describes_itself(exported: tuple[Candidate, Path
     preprocess = json.loads((folder / "preprocess.json").read_text())
     assert preprocess["class_names"] == list(tiny_data.class_names)
     assert preprocess["mean"] == pytest.approx(list(tiny_data.mean))
+
+
+def test_both_forms_of_the_weights_are_of_one_recalibration(
+    exported: tuple[Candidate, Path], evaluator: Evaluator
+) -> None:
+    candidate, folder = exported
+    network = evaluator.supernet.extract(candidate.architecture).eval()
+    network.load_state_dict(load_file(folder / TRAINED))
+    deployed = network.deploy().state_dict()
+    found = load_file(folder / "weights.safetensors")
+    assert set(found) == set(deployed)
+    assert all(torch.equal(found[name], deployed[name]) for name in found)
 
 
 def test_predicted_size_is_that_of_the_file(exported: tuple[Candidate, Path], tiny_profile: HardwareProfile) -> None:
