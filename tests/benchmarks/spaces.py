@@ -5,16 +5,16 @@ from search_spaces.hybrid import Stage
 
 
 def hybrid_128(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
-    """128x128 images, about 10 to 110 MMACs: as near to hybrid-mobile as two cores can train within half an hour.
+    """128x128 images, about 10 to 60 MMACs: as near to hybrid-mobile as two cores can train within half an hour.
 
     With images as large as these, depthwise convolutions and the stem are much of a network's time; in a browser both
     are slower in int8, where matrix multiplications are twice as fast.
     """
     stages = (
-        Stage(widths=(16, 32, 48), depths=(1,), reduction=8),
-        Stage(widths=(32, 48, 64), depths=(1, 2), reduction=4),
-        Stage(widths=(64, 96, 128), depths=(1, 2), reduction=2),
-        Stage(widths=(128, 160, 224), depths=(1,)),
+        Stage(widths=(16, 32), depths=(1,), reduction=8),
+        Stage(widths=(32, 48), depths=(1, 2), reduction=4),
+        Stage(widths=(64, 96), depths=(1, 2), reduction=2),
+        Stage(widths=(128, 160), depths=(1,)),
     )
     shape = {"image_size": 128, "stem_stride": 2, "head_dim": 16}
     return HybridSpace("hybrid-128", stages, **shape, num_channels=num_channels, num_classes=num_classes)
