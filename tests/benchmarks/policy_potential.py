@@ -53,7 +53,8 @@ def potential(*, output: Path, profiles: Annotated[tuple[str, ...], Many] = (), 
 def space_of(name: str, profile: HardwareProfile) -> SearchSpace:
     """The space that a profile is of."""
     config = Path(name).parent / "config.yaml"
-    return get_space(load_options(config)["space"] if config.is_file() else profile.space)
+    of_a_run = Path(name).is_file() and config.is_file()
+    return get_space(load_options(config)["space"] if of_a_run else profile.space)
 
 
 def speedups(profile: HardwareProfile, space: SearchSpace, num: int, seed: int) -> dict[str, float]:
