@@ -1,10 +1,13 @@
 """What a profile measures: every block in every precision, and networks that fit or judge."""
 
+import math
+
 import numpy as np
 import pytest
 
 from nas.profiling import ProfilePlan, num_rows, plan_profile
 from nas.profiling.features import informative_order, predict_rows
+from nas.profiling.plan import model_input
 from search_spaces.blocks import block_class
 from search_spaces.cost import block_cost, network_cost
 from search_spaces.precision import PRECISIONS
@@ -20,6 +23,11 @@ def test_every_block_is_planned_in_every_precision_it_has(plan: ProfilePlan) -> 
     wanted = {(s.cost_key, p) for s in tiny().block_specs() for p in block_class(s.kind).precisions}
     assert {(row.key, row.precision) for row in plan.rows} == wanted
     assert len(plan.rows) == len(wanted) == num_rows(tiny()) == len(plan.features_RF)
+
+
+def test_what_a_call_costs_does_not_hold_the_data_of_a_block(plan: ProfilePlan) -> None:
+    sizes = [math.prod(model_input(row.model)[1]) for row in plan.rows]
+    assert math.prod(model_input(plan.empty)[1]) == 1 < min(sizes)
 
 
 def test_only_precisions_of_the_runtime_are_planned() -> None:
