@@ -27,7 +27,7 @@ from scipy.stats import gmean
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
-from nas.candidates import CheapObjectives, run_search
+from nas.candidates import CheapObjectives, profile_blocks, run_search
 from nas.config import load_options, merge_options
 from nas.data import ImageData
 from nas.evaluation import predict_classes
@@ -40,6 +40,7 @@ from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
 from nas.target import target_runtime
 from nas.verify import measure_files, time_sessions
+from predictors.latency import LatencyPredictor
 from search_spaces import Architecture, SearchSpace
 from search_spaces.precision import Candidate
 from tests.benchmarks.peer_quantizers import PEERS
@@ -156,6 +157,8 @@ def measured(
     best = searched[int(np.argmin(latency_ms))]
     chosen = {name: found for name, found in chosen.items() if name not in searched} | {"searched": chosen[best]}
     paths["searched"] = paths[best]
+    blocks = [profile_blocks(evaluator.supernet.space, found) for found in chosen.values()]
+    predicted_ms = dict(zip(chosen, LatencyPredictor.from_profile(profile).predict(blocks), strict=True))
     peer, quantize = PEERS[profile.runtime]
     paths[peer], chosen[peer] = quantize(paths["fp32"], folder, data, batch_size), chosen["fp32"]
     files = [paths[name] for name in chosen]
@@ -168,7 +171,7 @@ def measured(
     return [
         {"policy": name}
         | {key.removeprefix("measured_"): value for key, value in row.items()}
-        | {"latency_ms": first[place], "repeated_latency_ms": second[place]}
+        | {"latency_ms": first[place], "repeated_latency_ms": second[place], "predicted_ms": predicted_ms.get(name)}
         | {"candidate": json.dumps(chosen[name].to_json())}
         for place, (name, row) in enumerate(zip(chosen, found, strict=True))
     ]
@@ -205,10 +208,11 @@ def latencies(paths: list[Path], data: ImageData, runtime: Runtime, batch_size: 
 
 
 def figures(frame: pd.DataFrame) -> dict[str, float]:
-    """Speed-ups of the searched policy, geometric means over architectures; accuracy given up; noise of a ratio."""
+    """Speed-ups, latencies over predicted ones, geometric means over architectures; accuracy given up; noise."""
     once = frame.pivot(index="architecture", columns="policy", values="latency_ms")
     again = frame.pivot(index="architecture", columns="policy", values="repeated_latency_ms")
     latency = np.sqrt(once * again)
+    predicted = frame.pivot(index="architecture", columns="policy", values="predicted_ms")
     error = frame.pivot(index="architecture", columns="policy", values="test_error_pct")
     uniform = [precision for precision in UNIFORM if precision in latency]
     peers = [peer for peer, _ in PEERS.values() if peer in latency]
@@ -223,6 +227,8 @@ def figures(frame: pd.DataFrame) -> dict[str, float]:
         found[f"{name}_most_points_below_fp32"] = float((error[name] - error["fp32"]).max())
     for peer in peers:
         found[f"{peer}_mean_points_below_fp32"] = float((error[peer] - error["fp32"]).mean())
+    for name in (*uniform, "allocated", "searched"):
+        found[f"{name}_measured_over_predicted"] = float(gmean(latency[name] / predicted[name]))
     found["repeat_noise_pct"] = max(map(ratio_noise_pct, once.to_numpy(), again.to_numpy()))
     return found
 

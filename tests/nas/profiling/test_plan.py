@@ -3,8 +3,11 @@
 import math
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
+from hardware_profiles.loading import noise
 from nas.profiling import ProfilePlan, num_rows, plan_profile
 from nas.profiling.features import informative_order, predict_rows
 from nas.profiling.plan import model_input
@@ -28,6 +31,20 @@ def test_every_block_is_planned_in_every_precision_it_has(plan: ProfilePlan) -> 
 def test_what_a_call_costs_does_not_hold_the_data_of_a_block(plan: ProfilePlan) -> None:
     sizes = [math.prod(model_input(row.model)[1]) for row in plan.rows]
     assert math.prod(model_input(plan.empty)[1]) == 1 < min(sizes)
+
+
+def test_signs_differ_by_channel_as_after_training(plan: ProfilePlan) -> None:
+    for network in plan.networks[:3]:  # smallest, middle, largest in fp32
+        model = network.model
+        found = [node.input[0] for node in model.graph.node if node.op_type == "Relu"]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in found)
+        name, shape = model_input(model)
+        session = ort.InferenceSession(model.SerializeToString())
+        for values in session.run(found, {name: noise(shape)}):
+            channels_last = values.ndim == 3
+            positive_C = (values > 0).mean(axis=(0, 1) if channels_last else (0, 2, 3))
+            assert np.isfinite(values).all()
+            assert positive_C.std() > 0.2
 
 
 def test_only_precisions_of_the_runtime_are_planned() -> None:
