@@ -75,8 +75,10 @@ class ProfilePlan:
     signed_activations: bool = False
     """Of static int8 in the models, and then of the device."""
     empty: onnx.ModelProto
-    """Hands one number on: what a call costs whatever it does. Handing a picture in and out costs a browser more than
-    some blocks, whose rows would be zero in every precision."""
+    """Hands one pixel of one channel on: what a call costs whatever it does.
+
+    Handing a picture in and out costs a browser more than some blocks, whose rows would be zero in every precision.
+    """
     rows: tuple[PlannedRow, ...]
     """Those that say most about the others first."""
     features_RF: np.ndarray
@@ -126,7 +128,7 @@ def plan_profile(
         precisions=known,
         weight_bits=weight_bits,
         signed_activations=signed_activations,
-        empty=empty_model((1,)),
+        empty=empty_model((1, 1, 1, 1)),
         rows=tuple(rows[index] for index in order),
         features_RF=features_RF[order],
         networks=tuple(_networks(space, known, models, seed, num_fit, num_held_out)),
