@@ -64,7 +64,7 @@ def compare(*, run: Path, output: Path, num: int = 5, runtime: str = "browser", 
     frame.to_csv(output, index=False)
     figures = {str(precision): float(gmean(group["ratio"])) for precision, group in frame.groupby("precision")}
     about = {"command": module_command(), "seed": seed, "profiled_over_trained": figures}
-    about |= provenance(("torch", "onnx", runtime))
+    about |= {"runtime": f"{target.name} {target.version}"} | provenance(("torch", "onnx", "onnxruntime"))
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(frame.round(3).to_string(index=False))
     print(json.dumps(figures))
