@@ -28,8 +28,8 @@ SHARE_FP32, SHARE_UNIFORM = 0.25, 0.15
 """Of the random networks, those in fp32 alone and those in one random precision; the rest mixes precisions freely."""
 
 NORM_BIAS_STD = 0.5
-"""Between channels: without, networks are 10 to 20 % slower in a browser in int8, up to 15 % in fp32, than trained ones,
-probably since branches of a ReLU can't be foreseen where signs are random."""
+"""Between channels: without, networks in a browser are 10 to 20 % slower in int8, up to 15 % in fp32, than trained
+ones, probably since branches of a ReLU can't be foreseen where signs are random."""
 
 TILT = 2.0
 """Of the genes of random architectures, see `draw_indices`; without it none of 200 is near the ends of a front."""
