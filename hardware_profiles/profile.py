@@ -52,6 +52,8 @@ class HardwareProfile:
     """Bits of int8 weights: the most whose products the runtime adds up exactly here."""
     signed_activations: bool = False
     """Are static int8's activations of both signs symmetric about zero (`Runtime.signed_activations`)?"""
+    convolutions: tuple[str, ...] = ()
+    """Precisions whose point-wise layers are convolutions (`Runtime.convolutions`)."""
     call_overhead_ms: float
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]
@@ -114,10 +116,11 @@ class HardwareProfile:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The profile as JSON's types, without `signed_activations` where they aren't: older files know none."""
+        """The profile as JSON's types, without the forms of operators that older files don't know where it has none."""
         content = asdict(self)
-        if not self.signed_activations:
-            del content["signed_activations"]
+        for name in ("signed_activations", "convolutions"):
+            if not content[name]:
+                del content[name]
         return content
 
     @staticmethod
@@ -131,6 +134,7 @@ class HardwareProfile:
             values = dict(content)
             values["device"] = DeviceInfo(**{**values["device"], "flags": tuple(values["device"]["flags"])})
             values["precisions"] = tuple(values["precisions"])
+            values["convolutions"] = tuple(values.get("convolutions", ()))
             values["rows"] = tuple(BlockRow(**row) for row in values["rows"])
             values["networks"] = tuple(
                 NetworkRow(**{**row, "blocks": tuple((key, precision) for key, precision in row["blocks"])})

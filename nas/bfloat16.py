@@ -10,6 +10,8 @@ from onnx.version_converter import convert_version
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from search_spaces.blocks.layers import file_form
+
 OPSET = 22
 """The first in which convolutions and pooling take bfloat16."""
 
@@ -29,7 +31,7 @@ class Bfloat16Block(nn.Module):
 
     def forward(self, *streams: torch.Tensor) -> Any:
         rounded = [to_bfloat16(stream) for stream in streams]
-        with _RoundedResults():
+        with file_form(self.block, "bf16"), _RoundedResults():
             return self.block(*rounded)
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from hardware_profiles.errors import unknown_name
 from nas.errors import UserError
 from search_spaces import Network
-from search_spaces.blocks.layers import ConvRelu
+from search_spaces.blocks.layers import ConvRelu, Pointwise, PointwiseBlock
 from search_spaces.network import run_block
 
 PERCENTILE = 99.99
@@ -80,6 +80,13 @@ def operators(block: nn.Module) -> dict[str, nn.Module]:
         if isinstance(module, ConvRelu | nn.Conv2d | nn.Linear) and not inside:
             found[path] = module
     return found
+
+
+def are_outputs_quantized(block: nn.Module, operator: nn.Module) -> bool:
+    """Does static int8 quantize what comes out of an operator? Of convolutions it does, in files that is."""
+    if isinstance(operator, Pointwise):
+        return isinstance(block, PointwiseBlock) and "int8" in block.convolutions
+    return not isinstance(operator, nn.Linear)
 
 
 @torch.no_grad()
@@ -155,8 +162,7 @@ def _recorder(
         if path in found:
             raise UserError(f"{where} runs twice, which int8 doesn't support; keep the block in fp32")
         input_low, input_high = _range(inputs[0], where, threshold)
-        quantizes_output = not isinstance(module, nn.Linear)
-        output_low, output_high = _range(output, where, threshold if quantizes_output else _keep_all)
+        output_low, output_high = _range(output, where, threshold)
         found[path] = OperatorRange(
             input_low=input_low, input_high=input_high, output_low=output_low, output_high=output_high
         )

@@ -105,6 +105,7 @@ def _write_profile_bundle(run: Run, folder: Path) -> None:
         plan = plan_profile(
             run.space,
             OnnxRuntime.precisions,
+            convolutions=OnnxRuntime.convolutions,
             batch_size=config.batch,
             num_fit=NUM_FIT // 2,  # each is a file to carry
             progress=progress,

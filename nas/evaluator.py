@@ -33,8 +33,8 @@ NUM_RANGE_IMAGES = 256
 class Evaluator:
     """Sub-networks of one supernet as they will be deployed, and their accuracy under a policy.
 
-    `batch_size`, `bits` of int8 weights, `signed` activations and `precisions` are the target's; `calibration` is how
-    ranges are found.
+    `batch_size`, `bits` of int8 weights, `signed` activations, `precisions` and `convolutions` are the target's;
+    `calibration` is how ranges are found.
     """
 
     def __init__(
@@ -46,12 +46,13 @@ class Evaluator:
         bits: int = 8,
         signed: bool = False,
         precisions: Sequence[str] = PRECISIONS,
+        convolutions: Sequence[str] = (),
         calibration: str = "min-max",
     ):
         check_method(calibration)
         self.supernet, self.data = supernet, data
         self.batch_size, self.bits, self.signed = batch_size, bits, signed
-        self.precisions, self.calibration = precisions, calibration
+        self.precisions, self.convolutions, self.calibration = precisions, convolutions, calibration
         self.recalibrated = lru_cache(maxsize=16)(self._recalibrated)
         self.deployed = lru_cache(maxsize=16)(self._deployed)
 
@@ -61,7 +62,7 @@ class Evaluator:
 
     def _deployed(self, architecture: Architecture) -> tuple[Network, Ranges]:
         """A recalibrated sub-network in deployed form and the ranges that serve all of its policies."""
-        deployed = self.recalibrated(architecture).deploy()
+        deployed = self.recalibrated(architecture).deploy(self.convolutions)
         return deployed, self.ranges(deployed)
 
     def ranges(self, deployed: Network) -> Ranges:
@@ -108,6 +109,7 @@ def target_evaluator(
         bits=profile.weight_bits,
         signed=profile.signed_activations,
         precisions=profile.precisions,
+        convolutions=profile.convolutions,
         calibration=calibration,
     )
 

@@ -60,6 +60,7 @@ def export_model(
         "finetuned": None if finetuned is None else {"epochs": len(finetuned.history), "history": finetuned.history},
         "batch_size": evaluator.batch_size,
         "weight_bits": evaluator.bits,
+        "convolutions": list(evaluator.convolutions),
         "calibration": evaluator.calibration,
         "ranges": {
             name: {path: asdict(found) for path, found in operators.items()}
@@ -96,7 +97,7 @@ def load_model(folder: str | Path) -> nn.Module:
         }
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"'{folder}' is not an exported model ({error}); export one with `nas export`") from None
-    network: Network = build_network(specs).deploy()
+    network: Network = build_network(specs).deploy(description.get("convolutions", ()))  # older ones have none
     network.load_state_dict(weights)
     batch_size, bits = description["batch_size"], description["weight_bits"]
     return simulate(network, policy, ranges, batch_size=batch_size, weight_bits=bits).eval()

@@ -20,6 +20,7 @@ from nas.calibration import OperatorRange, Ranges
 from nas.quantization import WEIGHT_ONLY_BITS, check_policy
 from nas.weight_only import weights_in_blocks
 from search_spaces import BlockSpec, Network
+from search_spaces.blocks.layers import file_form
 from search_spaces.precision import QuantizationPolicy
 
 OPSET = 17
@@ -27,11 +28,14 @@ INPUT, OUTPUT = "image", "logits"
 """Names of a whole network's input (B, C, H, W), normalised, and output (B, classes)."""
 
 
-def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1) -> onnx.ModelProto:
-    """A deployed block as ONNX with fixed shapes; tensors are named `<stream>_in` and `<stream>_out`."""
+def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1, precision: str = "fp32") -> onnx.ModelProto:
+    """A deployed block as ONNX with fixed shapes; tensors are named `<stream>_in` and `<stream>_out`.
+
+    Weights and activations are in fp32, the form of point-wise layers is that of `precision`.
+    """
     inputs = tuple(torch.zeros(batch_size, *port.shape) for port in spec.reads)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
+    with file_form(block, precision), warnings.catch_warnings():
         # The TorchScript exporter: a block takes 10 ms, the newer one about a second.
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -49,7 +53,7 @@ def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1) -> o
 def quantize_block(
     model: onnx.ModelProto, precision: str, ranges: Mapping[str, OperatorRange], *, weight_bits: int = 8
 ) -> onnx.ModelProto:
-    """A block's model in a precision; `ranges` are those of its weighted operators in order of execution."""
+    """A block's model, exported for this precision, in it; `ranges` are in order of execution."""
     if precision == "fp32":
         return model
     if precision == "bf16":
@@ -196,7 +200,7 @@ def export_network(
     check_policy(network, policy, ranges)
     models = [
         quantize_block(
-            export_block(block, spec, batch_size=batch_size),
+            export_block(block, spec, batch_size=batch_size, precision=policy[spec.name]),
             policy[spec.name],
             ranges[spec.name],
             weight_bits=weight_bits,

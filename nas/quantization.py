@@ -16,7 +16,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from nas.bfloat16 import Bfloat16Block
-from nas.calibration import OperatorRange, Ranges, calibrate, describe_operator, operators
+from nas.calibration import (
+    OperatorRange,
+    Ranges,
+    are_outputs_quantized,
+    calibrate,
+    describe_operator,
+    operators,
+)
 from nas.errors import CandidateError, UserError
 from search_spaces import Network
 from search_spaces.blocks.layers import ConvRelu
@@ -58,7 +65,8 @@ def _simulated_block(
     replaced: dict[int, nn.Module] = {}
     for path, operator in operators(block).items() if precision != "fp32" else ():
         if precision == "int8":
-            replaced[id(operator)] = StaticOperator(operator, ranges[path], weight_bits)
+            quantizes_output = are_outputs_quantized(block, operator)
+            replaced[id(operator)] = StaticOperator(operator, ranges[path], weight_bits, quantizes_output)
         elif isinstance(operator, nn.Linear):  # the other precisions are for matrix multiplications
             replaced[id(operator)] = _quantized_linear(operator, precision, batch_size, weight_bits)
     return copy.deepcopy(block, replaced) if replaced else block
@@ -78,14 +86,14 @@ def check_policy(network: Network, policy: QuantizationPolicy, ranges: Ranges) -
         if not all(bool(tensor.isfinite().all()) for tensor in block.state_dict().values()):
             raise UserError(f"block '{spec.name}' has weights that are not finite; train the supernet again")
         if policy[spec.name] == "int8":
-            _check_ranges(spec.name, operators(block), ranges[spec.name])
+            _check_ranges(spec.name, block, ranges[spec.name])
 
 
-def _check_ranges(name: str, found: dict[str, nn.Module], ranges: Mapping[str, OperatorRange]) -> None:
-    for path, operator in found.items():
+def _check_ranges(name: str, block: nn.Module, ranges: Mapping[str, OperatorRange]) -> None:
+    for path, operator in operators(block).items():
         seen = ranges[path]
         quantized = [("input", seen.input_low, seen.input_high)]
-        if not isinstance(operator, nn.Linear):
+        if are_outputs_quantized(block, operator):
             quantized.append(("output", seen.output_low, seen.output_high))
         for what, low, high in quantized:
             if low == high:
@@ -111,14 +119,14 @@ def _with_weights(layer: LayerT, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 class StaticOperator(nn.Module):
-    """An operator with quantized weights and calibrated input; a convolution's output is quantized too."""
+    """An operator with quantized weights and calibrated input, and output where `quantizes_output`."""
 
-    def __init__(self, operator: nn.Module, found: OperatorRange, weight_bits: int):
+    def __init__(self, operator: nn.Module, found: OperatorRange, weight_bits: int, quantizes_output: bool):
         super().__init__()
         layer = operator[0] if isinstance(operator, ConvRelu) else operator
         assert isinstance(layer, nn.Conv2d | nn.Linear)
         self.input, self.output = found.input, found.output
-        self.quantizes_output = not isinstance(layer, nn.Linear)
+        self.quantizes_output = quantizes_output
         weight, bias = layer.weight.detach(), None
         if layer.bias is not None:  # added in int32, before sums are rescaled
             step = weight_scale(weight, weight_bits).flatten() * self.input[0]
@@ -132,29 +140,32 @@ class StaticOperator(nn.Module):
 
 
 class DynamicLinear(nn.Module):
-    """A linear layer with quantized weights whose input range is that of each group of `batch_size` images."""
+    """A linear layer with quantized weights whose input range is that of each group of `batch_size` images.
+
+    Its input are tokens (B, T, C), or images (B, C, H, W) of a `Pointwise` layer.
+    """
 
     def __init__(self, linear: nn.Linear, batch_size: int):
         super().__init__()
         self.linear, self.batch_size = linear, batch_size
 
-    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            rounded_BTC = self._rounded(x_BTC)
-        return self.linear(StraightThrough.apply(x_BTC, rounded_BTC))
+            rounded = self._rounded(x)
+        return self.linear(StraightThrough.apply(x, rounded))
 
-    def _rounded(self, x_BTC: torch.Tensor) -> torch.Tensor:
-        low_B11, high_B11 = x_BTC.amin(dim=(1, 2), keepdim=True), x_BTC.amax(dim=(1, 2), keepdim=True)
+    def _rounded(self, x: torch.Tensor) -> torch.Tensor:
+        axes = tuple(range(1, x.ndim))
+        low_B, high_B = x.amin(dim=axes), x.amax(dim=axes)
         if self.batch_size > 1:
-            group_B = torch.arange(len(x_BTC), device=x_BTC.device) // self.batch_size
+            group_B = torch.arange(len(x), device=x.device) // self.batch_size
             num_groups = int(group_B[-1]) + 1
-            low_B11 = torch.stack([low_B11[group_B == g].amin() for g in range(num_groups)])[group_B, None, None]
-            high_B11 = torch.stack([high_B11[group_B == g].amax() for g in range(num_groups)])[group_B, None, None]
-        low_B11, high_B11 = low_B11.clamp(max=0), high_B11.clamp(min=0)
-        scale_B11 = ((high_B11 - low_B11) / 255).clamp(min=torch.finfo(x_BTC.dtype).tiny)
-        zero_B11 = (-low_B11 / scale_B11).round_()
-        level_BTC = (x_BTC / scale_B11).round_().add_(zero_B11).clamp_(0, 255)
-        return level_BTC.sub_(zero_B11).mul_(scale_B11)
+            low_B = torch.stack([low_B[group_B == g].amin() for g in range(num_groups)])[group_B]
+            high_B = torch.stack([high_B[group_B == g].amax() for g in range(num_groups)])[group_B]
+        low_B, high_B = low_B.clamp(max=0), high_B.clamp(min=0)
+        scale_B = ((high_B - low_B) / 255).clamp(min=torch.finfo(x.dtype).tiny)
+        scale, zero = (values_B.view(-1, *[1] * len(axes)) for values_B in (scale_B, (-low_B / scale_B).round_()))
+        return (x / scale).round_().add_(zero).clamp_(0, 255).sub_(zero).mul_(scale)
 
 
 class StraightThrough(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """A network: a named sequence of blocks over a stream, built from specifications that are plain data."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks import Block, Port, block_class
+from search_spaces.blocks.layers import PointwiseBlock
 from search_spaces.errors import SpaceError
 
 
@@ -84,9 +85,16 @@ class Network(nn.Module):
             run_block(spec, block, streams, drop_path=drop_path * index / len(self.specs))
         return streams[self.specs[-1].writes[0].stream]
 
-    def deploy(self) -> "Network":
-        """A new network of every block's inference form, in eval mode, with equal outputs; this one stays as it is."""
-        return Network(self.specs, [_deployed(block) for block in self.blocks]).eval()
+    def deploy(self, convolutions: Collection[str] = ()) -> "Network":
+        """A new network of every block's inference form, in eval mode, with equal outputs; this one stays as it is.
+
+        `convolutions` are the precisions whose point-wise layers are convolutions in ONNX files (`PointwiseBlock`).
+        """
+        deployed = [_deployed(block) for block in self.blocks]
+        for block in deployed:
+            if isinstance(block, PointwiseBlock):
+                block.convolutions = tuple(convolutions)
+        return Network(self.specs, deployed).eval()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -81,6 +81,7 @@ def profile_of(
         precisions=tuple(p for p in plan.precisions if p not in found.refused),
         weight_bits=found.weight_bits,
         signed_activations=plan.signed_activations,
+        convolutions=plan.convolutions,
         call_overhead_ms=found.call.latency_ms,
         rows=rows,
         networks=networks,

@@ -42,6 +42,7 @@ def write_profile_bundle(
             "space_fingerprint": plan.space_fingerprint,
             "batch_size": plan.batch_size,
             "precisions": list(plan.precisions),
+            "convolutions": list(plan.convolutions),
             "empty": {"file": _add(files, plan.empty), "precisions": ["fp32"]},
             "networks": [
                 {
@@ -109,6 +110,7 @@ def _plan(manifest: dict[str, Any], space: SearchSpace, path: Path) -> ProfilePl
         space_fingerprint=space.fingerprint,
         batch_size=manifest["batch_size"],
         precisions=tuple(manifest["precisions"]),
+        convolutions=tuple(manifest.get("convolutions", ())),  # older bundles have none
         weight_bits=FORMS[0],
         empty=onnx.ModelProto(),
         rows=tuple(rows),

@@ -51,6 +51,7 @@ def profile_device(
         batch_size=batch_size,
         weight_bits=weight_bits,
         signed_activations=runtime.signed_activations,
+        convolutions=runtime.convolutions,
         num_fit=num_fit,
         num_held_out=num_held_out,
         seed=seed,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hardware_profiles.rows import Blocks
-from nas.calibration import calibrate
+from nas.calibration import OperatorRange, calibrate
 from nas.errors import UserError
 from nas.onnx_model import chain, export_block, quantize_block
 from nas.profiling.features import informative_order, row_features
@@ -33,6 +33,10 @@ ones, probably since branches of a ReLU can't be foreseen where signs are random
 
 TILT = 2.0
 """Of the genes of random architectures, see `draw_indices`; without it none of 200 is near the ends of a front."""
+
+
+BlockRanges = Mapping[str, OperatorRange]
+"""Ranges of a block's operators, by path."""
 
 
 class PlannedRow(NamedTuple):
@@ -74,6 +78,8 @@ class ProfilePlan:
     """Bits of the int8 weights in the models; that of the device may be another, at the same latency."""
     signed_activations: bool = False
     """Of static int8 in the models, and then of the device."""
+    convolutions: tuple[str, ...] = ()
+    """Precisions whose point-wise layers are convolutions in the models, and then in files for the device."""
     empty: onnx.ModelProto
     """Hands one pixel of one channel on: what a call costs whatever it does.
 
@@ -93,6 +99,7 @@ def plan_profile(
     batch_size: int = 1,
     weight_bits: int = 8,
     signed_activations: bool = False,
+    convolutions: Sequence[str] = (),
     num_fit: int = NUM_FIT,
     num_held_out: int = NUM_HELD_OUT,
     seed: int = 0,
@@ -102,6 +109,7 @@ def plan_profile(
 
     Args:
         precisions: those that blocks may have on the device.
+        convolutions: those in which point-wise layers are convolutions there.
         num_fit: networks for the correction, the smallest, middle and largest in each precision among them.
         num_held_out: random networks that judge it.
         seed: decides weights and which whole networks there are.
@@ -116,7 +124,8 @@ def plan_profile(
         torch.manual_seed(seed)
         rows: list[PlannedRow] = []
         for index, spec in enumerate(specs.values()):
-            rows += _planned_rows(spec, known, batch_size, weight_bits, signed_activations)
+            deployed, ranges = _random_block(spec, signed_activations, convolutions)
+            rows += _planned_rows(spec, deployed, ranges, known, batch_size, weight_bits)
             report(index + 1, len(specs), "exporting blocks")
     features_RF = row_features([(specs[row.key], row.precision) for row in rows])
     order = informative_order(features_RF)
@@ -128,6 +137,7 @@ def plan_profile(
         precisions=known,
         weight_bits=weight_bits,
         signed_activations=signed_activations,
+        convolutions=tuple(convolutions),
         empty=empty_model((1, 1, 1, 1)),
         rows=tuple(rows[index] for index in order),
         features_RF=features_RF[order],
@@ -147,10 +157,8 @@ def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
     return sum(len([p for p in found if p in precisions]) for found in kinds.values())
 
 
-def _planned_rows(
-    spec: BlockSpec, precisions: Sequence[str], batch_size: int, bits: int, signed: bool
-) -> Iterator[PlannedRow]:
-    """One export of a block serves all precisions."""
+def _random_block(spec: BlockSpec, signed: bool, convolutions: Sequence[str]) -> tuple[nn.Module, BlockRanges]:
+    """A deployed block of random weights, and the ranges of its operators."""
     key = spec.cost_key
     if len(spec.reads) > 1:
         raise UserError(f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one")
@@ -159,11 +167,17 @@ def _planned_rows(
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.bias, std=NORM_BIAS_STD)
     network.train()(x)  # batch-norm statistics that are not all the same
-    network = network.deploy()
-    ranges = calibrate(network, x, signed=signed)[spec.name]
-    exported = export_block(network.blocks[0], spec, batch_size=batch_size)
+    network = network.deploy(convolutions)
+    return network.blocks[0], calibrate(network, x, signed=signed)[spec.name]
+
+
+def _planned_rows(
+    spec: BlockSpec, block: nn.Module, ranges: BlockRanges, precisions: Sequence[str], batch_size: int, bits: int
+) -> Iterator[PlannedRow]:
+    key = spec.cost_key
     for precision in block_class(spec.kind).precisions:
         if precision in precisions:
+            exported = export_block(block, spec, batch_size=batch_size, precision=precision)
             model = quantize_block(exported, precision, ranges, weight_bits=bits)
             prefixed = onnx.compose.add_prefix(model, prefix="stage1.block1.token_mixer/")
             yield PlannedRow(key, precision, model, prefixed.ByteSize())

@@ -9,7 +9,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import LINEAR_PRECISIONS, ConvNorm, as_linear, conv_norm_axes, to_image, to_tokens
+from search_spaces.blocks.layers import (
+    LINEAR_PRECISIONS,
+    ConvNorm,
+    Pointwise,
+    PointwiseBlock,
+    conv_norm_axes,
+    to_image,
+    to_tokens,
+)
 
 
 def split_heads(x_BTC: torch.Tensor, num_tokens: int, num_heads: int, head_dim: int) -> torch.Tensor:
@@ -28,6 +36,14 @@ def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.T
     context_BNDD = k_BNSD.transpose(-1, -2) @ v_BNSD
     total_BNT1 = q_BNTD @ k_BNSD.sum(dim=-2, keepdim=True).transpose(-1, -2)
     return (q_BNTD @ context_BNDD) / (total_BNT1 + 1e-3)
+
+
+def linear_attention_by_channels(q_BNDT: torch.Tensor, k_BNDS: torch.Tensor, v_BNDS: torch.Tensor) -> torch.Tensor:
+    """`linear_attention` of tensors with channels before tokens; (B, N, D, T)."""
+    q_BNDT, k_BNDS = F.relu(q_BNDT), F.relu(k_BNDS)
+    context_BNDD = v_BNDS @ k_BNDS.transpose(-1, -2)
+    total_BN1T = k_BNDS.sum(dim=-1, keepdim=True).transpose(-1, -2) @ q_BNDT
+    return (context_BNDD @ q_BNDT) / (total_BN1T + 1e-3)
 
 
 class Attention(Block):
@@ -78,28 +94,46 @@ class LinearAttention(Attention):
     mix = staticmethod(linear_attention)
 
 
-class DeployedAttention(nn.Module):
-    """The same with folded norms, linear layers over tokens, and softmax's scale inside the query's weights."""
+class DeployedAttention(PointwiseBlock):
+    """The same with folded norms, and softmax's scale inside the query's weights."""
 
     def __init__(self, block: Attention):
         super().__init__()
         self.head_dim, self.reduction, self.linear = block.head_dim, block.reduction, isinstance(block, LinearAttention)
         self.shape = block.reads[0].shape
         self.local = block.local.folded()
-        self.query, self.key_value = as_linear(block.query), as_linear(block.key_value)
-        self.project = block.project.folded_linear()
+        self.query, self.key_value = Pointwise(block.query), Pointwise(block.key_value)
+        self.project = block.project.folded_pointwise()
         if not self.linear:
             scale = block.head_dim**-0.5
             self.query.weight = nn.Parameter(self.query.weight.detach() * scale)
             self.query.bias = nn.Parameter(self.query.bias.detach() * scale)
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        local_BCHW = self.local(x_BCHW)
+        pooled_BCHW = F.avg_pool2d(local_BCHW, self.reduction) if self.reduction > 1 else local_BCHW
+        mixed_BCHW = (self._over_tokens if self.over_tokens else self._over_images)(local_BCHW, pooled_BCHW)
+        return x_BCHW + mixed_BCHW
+
+    def _over_images(self, local_BCHW: torch.Tensor, pooled_BCHW: torch.Tensor) -> torch.Tensor:
+        """Channels come first throughout, so nothing is transposed but inside products."""
+        channels, num_heads = self.shape[0], self.shape[0] // self.head_dim
+        key_value_BCHW = self.key_value(pooled_BCHW)
+        images = (self.query(local_BCHW), key_value_BCHW[:, :channels], key_value_BCHW[:, channels:])
+        q_BNDT, k_BNDS, v_BNDS = (
+            x_BCHW.reshape(-1, num_heads, self.head_dim, x_BCHW.shape[2] * x_BCHW.shape[3]) for x_BCHW in images
+        )
+        if self.linear:
+            mixed_BNDT = linear_attention_by_channels(q_BNDT, k_BNDS, v_BNDS)
+        else:
+            mixed_BNDT = v_BNDS @ (q_BNDT.transpose(-1, -2) @ k_BNDS).softmax(dim=-1).transpose(-1, -2)
+        return self.project(mixed_BNDT.reshape(-1, *self.shape))
+
+    def _over_tokens(self, local_BCHW: torch.Tensor, pooled_BCHW: torch.Tensor) -> torch.Tensor:
         channels, height, width = self.shape
         pooled_shape = (channels, height // self.reduction, width // self.reduction)
         num_tokens, num_pooled = height * width, pooled_shape[1] * pooled_shape[2]
         heads = (channels // self.head_dim, self.head_dim)
-        local_BCHW = self.local(x_BCHW)
-        pooled_BCHW = F.avg_pool2d(local_BCHW, self.reduction) if self.reduction > 1 else local_BCHW
         key_value_BSC = self.key_value(to_tokens(pooled_BCHW, pooled_shape))
         q_BNTD = split_heads(self.query(to_tokens(local_BCHW, self.shape)), num_tokens, *heads)
         k_BNSD = split_heads(key_value_BSC[..., :channels], num_pooled, *heads)
@@ -109,4 +143,4 @@ class DeployedAttention(nn.Module):
         else:
             mixed_BNTD = (q_BNTD @ k_BNSD.transpose(-1, -2)).softmax(dim=-1) @ v_BNSD
         mixed_BTC = mixed_BNTD.transpose(1, 2).reshape(-1, num_tokens, channels)
-        return x_BCHW + to_image(self.project(mixed_BTC), self.shape)
+        return to_image(self.project(mixed_BTC), self.shape)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import LINEAR_PRECISIONS, to_tokens
+from search_spaces.blocks.layers import LINEAR_PRECISIONS
 
 
 class Head(Block):
@@ -29,16 +29,16 @@ class Head(Block):
         return {"classify.weight": ("", "in")}
 
     def deploy(self) -> nn.Module:
-        return DeployedHead(self.classify, self.reads[0].shape)
+        return DeployedHead(self.classify)
 
 
 class DeployedHead(nn.Module):
     """The classifier on one token, so that it is a matrix multiplication like every other linear layer."""
 
-    def __init__(self, classify: nn.Linear, shape: tuple[int, ...]):
+    def __init__(self, classify: nn.Linear):
         super().__init__()
-        self.classify, self.shape = classify, shape
+        self.classify = classify
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        mean_B1C = to_tokens(x_BCHW, self.shape).mean(dim=1, keepdim=True)
-        return self.classify(mean_B1C).squeeze(1)
+        mean_BC = x_BCHW.mean(dim=(2, 3))
+        return self.classify(mean_BC.unsqueeze(1)).squeeze(1)

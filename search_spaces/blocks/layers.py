@@ -1,9 +1,12 @@
-"""The layers of blocks: a normed convolution for training, and the plain convolution or linear layer it becomes."""
+"""The layers of blocks: a normed convolution for training, and the plain convolution or point-wise layer it becomes."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CONV_PRECISIONS = ("fp32", "int8", "bf16")
@@ -32,9 +35,9 @@ class ConvNorm(nn.Sequential):
         """The convolution with its norm folded in (Jacob et al. 2018)."""
         return fuse_conv_bn_eval(self.conv, self.norm)
 
-    def folded_linear(self) -> nn.Linear:
-        """A 1x1 convolution with its norm folded in, as a linear layer over channels."""
-        return as_linear(self.folded())
+    def folded_pointwise(self, *, relu: bool = False) -> "Pointwise":
+        """A 1x1 convolution with its norm folded in, as a point-wise layer."""
+        return Pointwise(self.folded(), relu=relu)
 
 
 def conv_norm_axes(name: str, out: str, into: str = "") -> dict[str, tuple[str, ...]]:
@@ -50,13 +53,44 @@ class ConvRelu(nn.Sequential):
         super().__init__(conv, nn.ReLU())
 
 
-def as_linear(conv: nn.Conv2d) -> nn.Linear:
-    """A 1x1 convolution as a linear layer over channels: runtimes quantize matrix multiplications dynamically."""
-    linear = nn.Linear(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
-    linear.weight = nn.Parameter(conv.weight.detach().flatten(1))
-    if conv.bias is not None:
-        linear.bias = nn.Parameter(conv.bias.detach())
-    return linear
+class Pointwise(nn.Linear):
+    """A 1x1 convolution, deployed: on images (B, C, H, W) it stays one, on tokens (B, T, C) it is a linear layer.
+
+    Runtimes quantize matrix multiplications dynamically; convolutions need no transposition. With `relu` one follows.
+    """
+
+    def __init__(self, conv: nn.Conv2d, *, relu: bool = False):
+        super().__init__(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+        self.act = nn.ReLU() if relu else None
+        self.weight = nn.Parameter(conv.weight.detach().flatten(1))
+        if conv.bias is not None:
+            self.bias = nn.Parameter(conv.bias.detach())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.conv2d(x, self.weight[:, :, None, None], self.bias) if x.ndim == 4 else super().forward(x)
+        return y if self.act is None else self.act(y)
+
+
+class PointwiseBlock(nn.Module):
+    """A deployed block of point-wise layers with two forms of equal outputs: over images, and over tokens.
+
+    Torch runs the first. An ONNX file has it in the precisions `convolutions`, and the second in all others.
+    """
+
+    convolutions: Collection[str] = ()
+    over_tokens = False
+
+
+@contextmanager
+def file_form(block: nn.Module, precision: str) -> Iterator[None]:
+    """Inside the `with` block, a deployed block runs in the form that a file has in this precision."""
+    if isinstance(block, PointwiseBlock):
+        block.over_tokens = precision not in block.convolutions
+    try:
+        yield
+    finally:
+        if isinstance(block, PointwiseBlock):
+            block.over_tokens = False
 
 
 def to_tokens(x_BCHW: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,11 +1,19 @@
-"""Channel mixers: point-wise networks. Trained as 1x1 convolutions, deployed as linear layers over tokens."""
+"""Channel mixers: point-wise networks."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from search_spaces.blocks.base import Block, Port
-from search_spaces.blocks.layers import LINEAR_PRECISIONS, ConvNorm, conv_norm_axes, to_image, to_tokens
+from search_spaces.blocks.layers import (
+    LINEAR_PRECISIONS,
+    ConvNorm,
+    Pointwise,
+    PointwiseBlock,
+    conv_norm_axes,
+    to_image,
+    to_tokens,
+)
 
 
 class Mlp(Block):
@@ -27,7 +35,7 @@ class Mlp(Block):
         return conv_norm_axes("expand", "hidden", "stream") | conv_norm_axes("reduce", "stream", "hidden")
 
     def deploy(self) -> nn.Module:
-        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=False)
+        return DeployedMlp(self.expand.folded_pointwise(relu=True), self.reduce.folded_pointwise(), self.reads[0].shape)
 
 
 class GatedMlp(Block):
@@ -62,22 +70,28 @@ class GatedMlp(Block):
         return packed | conv_norm_axes("reduce", "stream", "hidden")
 
     def deploy(self) -> nn.Module:
-        return DeployedMlp(self.expand.folded_linear(), self.reduce.folded_linear(), self.reads[0].shape, gated=True)
+        return DeployedGatedMlp(self.expand.folded_pointwise(), self.reduce.folded_pointwise(), self.reads[0].shape)
 
 
-class DeployedMlp(nn.Module):
-    """The same over tokens."""
+class DeployedMlp(PointwiseBlock):
+    """The same with folded norms."""
 
-    def __init__(self, expand: nn.Linear, reduce: nn.Linear, shape: tuple[int, ...], *, gated: bool):
+    def __init__(self, expand: Pointwise, reduce: Pointwise, shape: tuple[int, ...]):
         super().__init__()
-        self.expand, self.act, self.reduce = expand, nn.ReLU(), reduce
-        self.shape, self.gated = shape, gated
+        self.expand, self.reduce, self.shape = expand, reduce, shape
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
-        hidden_BTC = self.expand(to_tokens(x_BCHW, self.shape))
-        if self.gated:
-            gate_BTC, value_BTC = hidden_BTC.chunk(2, dim=-1)
-            hidden_BTC = self.act(gate_BTC) * value_BTC
-        else:
-            hidden_BTC = self.act(hidden_BTC)
-        return x_BCHW + to_image(self.reduce(hidden_BTC), self.shape)
+        if self.over_tokens:
+            y_BTC = self.reduce(self.hidden(to_tokens(x_BCHW, self.shape), axis=2))
+            return x_BCHW + to_image(y_BTC, self.shape)
+        return x_BCHW + self.reduce(self.hidden(x_BCHW, axis=1))
+
+    def hidden(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """Hidden channels, which are on this axis."""
+        return self.expand(x)
+
+
+class DeployedGatedMlp(DeployedMlp):
+    def hidden(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        gate, value = self.expand(x).chunk(2, dim=axis)
+        return F.relu(gate) * value

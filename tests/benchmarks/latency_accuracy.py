@@ -56,6 +56,7 @@ def measure_accuracy(
             batch_size=batch,
             weight_bits=find_weight_bits(device),
             signed_activations=device.signed_activations,
+            convolutions=device.convolutions,
             num_fit=num_fit,
             num_held_out=num_held_out,
             seed=seed,

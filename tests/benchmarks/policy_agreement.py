@@ -58,6 +58,7 @@ def compare(
         bits=find_weight_bits(target),
         signed=target.signed_activations,
         precisions=target.precisions,
+        convolutions=target.convolutions,
         calibration=calibration,
     )
     split = data.test if num_images is None else data.test.spread(num_images)
@@ -86,6 +87,7 @@ def compare(
         "seed": seed,
         "weight_bits": evaluator.bits,
         "signed_activations": evaluator.signed,
+        "convolutions": evaluator.convolutions,
         "calibration": calibration,
         "batch_size": batch,
     } | provenance(("torch", "onnx", runtime))

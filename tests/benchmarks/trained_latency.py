@@ -42,10 +42,21 @@ def compare(*, run: Path, output: Path, num: int = 5, runtime: str = "browser", 
     supernet, target = Supernet(space), get_runtime(runtime)
     supernet.load(run / "supernet.safetensors")
     precisions = [precision for precision in UNIFORM if precision in target.precisions]
-    options = {"bits": find_weight_bits(target), "signed": target.signed_activations}
-    evaluator = Evaluator(supernet, data, precisions=target.precisions, **options)
+    evaluator = Evaluator(
+        supernet,
+        data,
+        bits=find_weight_bits(target),
+        signed=target.signed_activations,
+        precisions=target.precisions,
+        convolutions=target.convolutions,
+    )
     plan = plan_profile(
-        space, target.precisions, weight_bits=evaluator.bits, signed_activations=evaluator.signed, seed=seed
+        space,
+        target.precisions,
+        weight_bits=evaluator.bits,
+        signed_activations=evaluator.signed,
+        convolutions=evaluator.convolutions,
+        seed=seed,
     )
     image = normalize(data.validation.images_BCHW[:1], data).contiguous().numpy()
     rows = []

@@ -15,7 +15,12 @@ from tests.search_spaces.block_cases import randomize
 
 
 def deployed(
-    specs: tuple[BlockSpec, ...], seed: int = 0, count: int = 8, *, signed: bool = False
+    specs: tuple[BlockSpec, ...],
+    seed: int = 0,
+    count: int = 8,
+    *,
+    signed: bool = False,
+    convolutions: Sequence[str] = (),
 ) -> tuple[Network, Ranges, torch.Tensor]:
     """A network, ranges over its images, and the images (count, C, H, W)."""
     with torch.random.fork_rng():
@@ -23,7 +28,7 @@ def deployed(
         network = Network(specs, [spec.build() for spec in specs])
         randomize(network, seed)
         x_BCHW = torch.randn(count, *network.input_shape)
-    network = network.eval().deploy()
+    network = network.eval().deploy(convolutions)
     return network, calibrate(network, x_BCHW, signed=signed), x_BCHW
 
 

@@ -29,6 +29,8 @@ INT8_CASES = [
     if precision in RUNTIME.precisions
 ]
 
+each_form = pytest.mark.parametrize("convolutions", [(), ("fp32", "int8")], ids=["products", "convolutions"])
+
 
 def additions_of_copies(graph: onnx.GraphProto) -> list[str]:
     """Additions that read an int8 copy of something other than a quantized operator's result."""
@@ -47,19 +49,22 @@ def additions_of_copies(graph: onnx.GraphProto) -> list[str]:
 
 
 @torch.no_grad()
+@each_form
 @pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
-def test_fp32_block_equals_torch(spec: BlockSpec) -> None:
-    network, _, x_BCHW = deployed((spec,), count=4)
+def test_fp32_block_equals_torch(spec: BlockSpec, convolutions: tuple[str, ...]) -> None:
+    network, _, x_BCHW = deployed((spec,), count=4, convolutions=convolutions)
     model = export_block(network.blocks[0], spec, batch_size=4)
     torch.testing.assert_close(run(RUNTIME, model, x_BCHW, 4), network(x_BCHW), atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
+@each_form
 @pytest.mark.parametrize(("case", "precision"), INT8_CASES)
-def test_int8_block_is_what_was_simulated(case: str, precision: str) -> None:
+def test_int8_block_is_what_was_simulated(case: str, precision: str, convolutions: tuple[str, ...]) -> None:
     spec = CASES[case]
-    network, ranges, x_BCHW = deployed((spec,), count=4)
-    model = quantize_block(export_block(network.blocks[0], spec), precision, ranges[spec.name], weight_bits=BITS)
+    network, ranges, x_BCHW = deployed((spec,), count=4, convolutions=convolutions)
+    exported = export_block(network.blocks[0], spec, precision=precision)
+    model = quantize_block(exported, precision, ranges[spec.name], weight_bits=BITS)
     expected = simulate(network, uniform_policy((spec,), precision), ranges, weight_bits=BITS)(x_BCHW)
     found = run(RUNTIME, model, x_BCHW)
     assert rms(found - expected) < 0.05 * rms(network(x_BCHW) - expected)
@@ -67,12 +72,15 @@ def test_int8_block_is_what_was_simulated(case: str, precision: str) -> None:
 
 
 @torch.no_grad()
+@each_form
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("seed", range(4))
-def test_network_in_random_precisions_is_what_was_simulated(seed: int, batch_size: int) -> None:
+def test_network_in_random_precisions_is_what_was_simulated(
+    seed: int, batch_size: int, convolutions: tuple[str, ...]
+) -> None:
     candidate = random_candidate(SPACE, seed)
     specs = SPACE.blocks(candidate.architecture)
-    network, ranges, x_BCHW = deployed(specs, seed)
+    network, ranges, x_BCHW = deployed(specs, seed, convolutions=convolutions)
     options = {"batch_size": batch_size, "weight_bits": BITS}
     plain = run(RUNTIME, export_network(network, QuantizationPolicy(), ranges, **options), x_BCHW, batch_size)
     torch.testing.assert_close(plain, network(x_BCHW), atol=1e-4, rtol=1e-4)
@@ -97,12 +105,27 @@ def test_file_names_its_blocks_and_its_ends() -> None:
     assert list(dict.fromkeys(owners)) == [spec.name for spec in specs]
 
 
+@each_form
 @pytest.mark.parametrize("case", CASES)
-def test_weighted_nodes_are_the_operators_in_their_order(case: str) -> None:
+def test_weighted_nodes_are_the_operators_in_their_order(case: str, convolutions: tuple[str, ...]) -> None:
     spec = CASES[case]
-    network, ranges, _ = deployed((spec,))
+    network, ranges, _ = deployed((spec,), convolutions=convolutions)
     graph = export_block(network.blocks[0], spec).graph
     assert len(weighted_nodes(graph)) == len(ranges[spec.name])
+
+
+@pytest.mark.parametrize("case", ["mlp", "gated mlp", "attention", "linear attention"])
+def test_pointwise_layers_have_the_form_of_their_precision(case: str) -> None:
+    spec = CASES[case]
+    network, _, _ = deployed((spec,), convolutions=("fp32",))
+    kinds = {}
+    for precision in ("fp32", "int8"):
+        graph = export_block(network.blocks[0], spec, precision=precision).graph
+        pointwise = [node for node in weighted_nodes(graph) if "local" not in node.name]
+        kinds[precision] = {node.op_type for node in pointwise}
+    assert kinds == {"fp32": {"Conv"}, "int8": {"MatMul"}}
+    transposed = [n for n in export_block(network.blocks[0], spec).graph.node if n.op_type == "Transpose"]
+    assert transposed == [] or "attention" in case  # there, inside products
 
 
 def test_quantizing_leaves_the_fp32_model_alone() -> None:
@@ -120,8 +143,9 @@ def test_quantizing_leaves_the_fp32_model_alone() -> None:
 
 
 @torch.no_grad()
-def test_no_weights_are_dequantized_while_an_int8_file_runs(tmp_path: Path) -> None:
-    network, ranges, _ = deployed(SPACE.blocks(SPACE.largest()), count=4)
+@each_form
+def test_no_weights_are_dequantized_while_an_int8_file_runs(tmp_path: Path, convolutions: tuple[str, ...]) -> None:
+    network, ranges, _ = deployed(SPACE.blocks(SPACE.largest()), count=4, convolutions=convolutions)
     model = export_network(network, uniform_policy(network.specs, "int8"), ranges, weight_bits=BITS)
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
