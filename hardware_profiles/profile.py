@@ -53,7 +53,7 @@ class HardwareProfile:
     signed_activations: bool = False
     """Are static int8's activations of both signs symmetric about zero (`Runtime.signed_activations`)?"""
     convolutions: tuple[str, ...] = ()
-    """Precisions whose point-wise layers are convolutions (`Runtime.convolutions`)."""
+    """Precisions whose point-wise layers are 1x1 convolutions, not products of matrices, since they are faster so."""
     call_overhead_ms: float
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]

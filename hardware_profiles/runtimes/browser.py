@@ -26,7 +26,6 @@ class BrowserRuntime(Runtime):
 
     name = "browser"
     precisions = ("fp32", "int8", "int8-dynamic", "w8", "w4")
-    convolutions = ("fp32",)
     device = "CPU"
 
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:

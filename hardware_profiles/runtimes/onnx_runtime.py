@@ -45,7 +45,6 @@ class OnnxRuntime(Runtime):
     name = "onnxruntime"
     version = ort.__version__
     precisions = ("fp32", "int8", "int8-dynamic", "w8", "w4")
-    convolutions = ("fp32", "int8")
     """Not fp16 and bf16: the CPU provider casts fp16 to fp32 and refuses bf16."""
 
     def __init__(self, *, num_threads: int = 1, device: str = "") -> None:

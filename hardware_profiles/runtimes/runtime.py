@@ -55,8 +55,6 @@ class Runtime(ABC):
     """Names of the precisions a block may have here."""
     signed_activations: bool = False
     """Does static int8 run faster when activations of both signs are signed integers, symmetric about zero?"""
-    convolutions: tuple[str, ...] = ()
-    """Precisions in which point-wise layers run faster as 1x1 convolutions than as products of matrices."""
     num_threads: int
     """Threads one run may use."""
     device: str = ""

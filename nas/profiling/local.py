@@ -13,6 +13,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import Runtime
 from nas.errors import UserError
 from nas.profiling.assemble import Measurements, assemble_profile
+from nas.profiling.forms import BUDGET_S, find_convolutions
 from nas.profiling.plan import NUM_FIT, NUM_HELD_OUT, PlannedNetwork, ProfilePlan, model_input, plan_profile
 from nas.progress import Progress, no_progress
 from nas.saturation import find_weight_bits
@@ -51,7 +52,9 @@ def profile_device(
         batch_size=batch_size,
         weight_bits=weight_bits,
         signed_activations=runtime.signed_activations,
-        convolutions=runtime.convolutions,
+        convolutions=find_convolutions(
+            space, runtime, batch_size=batch_size, weight_bits=weight_bits, budget_s=min(BUDGET_S, 0.1 * budget_s)
+        ),
         num_fit=num_fit,
         num_held_out=num_held_out,
         seed=seed,

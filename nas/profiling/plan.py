@@ -16,7 +16,7 @@ from nas.errors import UserError
 from nas.onnx_model import chain, export_block, quantize_block
 from nas.profiling.features import informative_order, row_features
 from nas.progress import Progress, no_progress
-from search_spaces import BlockSpec, Network, SearchSpace
+from search_spaces import BlockSpec, Network, SearchSpace, build_network
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
 from search_spaces.space import GeneValue, draw_indices
@@ -162,13 +162,20 @@ def _random_block(spec: BlockSpec, signed: bool, convolutions: Sequence[str]) ->
     key = spec.cost_key
     if len(spec.reads) > 1:
         raise UserError(f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one")
-    network, x = Network([spec], [spec.build()]), torch.randn(8, *spec.reads[0].shape)
+    network, x_BCHW = random_network([spec])
+    deployed = network.deploy(convolutions)
+    return deployed.blocks[0], calibrate(deployed, x_BCHW, signed=signed)[spec.name]
+
+
+def random_network(specs: Sequence[BlockSpec]) -> tuple[Network, torch.Tensor]:
+    """A network of random weights, not deployed yet, and the noise that its norms have the statistics of."""
+    network = build_network(specs)
+    x_BCHW = torch.randn(8, *network.input_shape)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.bias, std=NORM_BIAS_STD)
-    network.train()(x)  # batch-norm statistics that are not all the same
-    network = network.deploy(convolutions)
-    return network.blocks[0], calibrate(network, x, signed=signed)[spec.name]
+    network.train()(x_BCHW)
+    return network, x_BCHW
 
 
 def _planned_rows(

@@ -61,7 +61,7 @@ def transfer_profile(
         batch_size=batch_size,
         weight_bits=find_weight_bits(runtime),
         signed_activations=runtime.signed_activations,
-        convolutions=runtime.convolutions,
+        convolutions=[p for p in sources[0].convolutions if all(p in source.convolutions for source in sources)],
         num_fit=NUM_CANDIDATES,
         num_held_out=0,
         seed=seed,

@@ -21,6 +21,7 @@ from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
 from nas.config import parse_seconds
 from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_profile
+from nas.profiling.forms import find_convolutions
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
@@ -49,14 +50,15 @@ def measure_accuracy(
     if profile is not None and profile.resolve() == about_path.resolve():
         raise SystemExit(f"--profile {profile} is where the figures go; give the profile another name than --output")
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
+    weight_bits = find_weight_bits(device)
     with rich_progress("profile") as progress:
         plan = plan_profile(
             get_space(space),
             device.precisions,
             batch_size=batch,
-            weight_bits=find_weight_bits(device),
+            weight_bits=weight_bits,
             signed_activations=device.signed_activations,
-            convolutions=device.convolutions,
+            convolutions=find_convolutions(get_space(space), device, batch_size=batch, weight_bits=weight_bits),
             num_fit=num_fit,
             num_held_out=num_held_out,
             seed=seed,

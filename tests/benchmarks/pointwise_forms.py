@@ -1,4 +1,4 @@
-"""Point-wise layers as convolutions beside products of matrices: what `Runtime.convolutions` rests on.
+"""Point-wise layers as convolutions beside products of matrices: what `nas.profiling.forms` rests on.
 
     python -m tests.benchmarks.pointwise_forms --space SPACE --output FILE.csv [--runtime onnxruntime] [--num 12]
 
@@ -22,6 +22,7 @@ from hardware_profiles.measure import measure_interleaved
 from hardware_profiles.runtimes import Runtime, get_runtime
 from nas.onnx_model import chain
 from nas.profiling import ProfilePlan, plan_profile
+from nas.profiling.forms import PRECISIONS
 from nas.profiling.plan import model_input
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
@@ -29,7 +30,6 @@ from search_spaces import SearchSpace, get_space
 from search_spaces.precision import uniform_policy
 from tests.benchmarks.policies import architectures
 
-PRECISIONS = ("fp32", "int8")
 SECONDS_A_PAIR = 1.0
 
 
@@ -62,7 +62,7 @@ def pairs_of(
     products, convolutions = ({(row.key, row.precision): row.model for row in plan.rows} for plan in plans)
     for (key, precision), model in products.items():
         other = convolutions[key, precision]
-        if {node.op_type for node in model.graph.node} != {node.op_type for node in other.graph.node}:
+        if [node.op_type for node in model.graph.node] != [node.op_type for node in other.graph.node]:
             yield {"what": key.split()[0], "name": key, "precision": precision}, [model, other]
     for index, architecture in enumerate(architectures(space, num, seed)):
         specs = space.blocks(architecture)

@@ -22,6 +22,7 @@ from nas.data import Split
 from nas.evaluation import predict_classes
 from nas.evaluator import Evaluator
 from nas.onnx_model import export_network
+from nas.profiling.forms import find_convolutions
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
@@ -58,7 +59,7 @@ def compare(
         bits=find_weight_bits(target),
         signed=target.signed_activations,
         precisions=target.precisions,
-        convolutions=target.convolutions,
+        convolutions=find_convolutions(space, target, batch_size=batch),
         calibration=calibration,
     )
     split = data.test if num_images is None else data.test.spread(num_images)

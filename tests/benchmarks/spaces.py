@@ -20,7 +20,7 @@ def hybrid_128(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
 
 
 def hybrid_128_wide(*, num_channels: int = 3, num_classes: int = 10) -> HybridSpace:
-    """The same with wider stages, about 10 to 110 MMACs: where products of matrices in int8 pay in ONNX Runtime, too."""
+    """The same with wider stages, about 10 to 110 MMACs: there int8 pays in ONNX Runtime, too."""
     stages = (
         Stage(widths=(16, 32, 48), depths=(1,), reduction=8),
         Stage(widths=(32, 48, 64), depths=(1, 2), reduction=4),

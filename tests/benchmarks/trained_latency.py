@@ -23,6 +23,7 @@ from nas.evaluation import normalize
 from nas.evaluator import Evaluator
 from nas.onnx_model import INPUT, chain, export_network
 from nas.profiling import ProfilePlan, plan_profile
+from nas.profiling.forms import find_convolutions
 from nas.progress import rich_progress
 from nas.provenance import module_command, provenance
 from nas.run_inputs import load_inputs
@@ -48,7 +49,7 @@ def compare(*, run: Path, output: Path, num: int = 5, runtime: str = "browser", 
         bits=find_weight_bits(target),
         signed=target.signed_activations,
         precisions=target.precisions,
-        convolutions=target.convolutions,
+        convolutions=find_convolutions(space, target),
     )
     plan = plan_profile(
         space,

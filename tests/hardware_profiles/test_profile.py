@@ -51,6 +51,15 @@ def test_signed_activations_are_kept_and_files_without_them_load(profile: Hardwa
     assert signed.fingerprint != profile.fingerprint
 
 
+def test_forms_of_pointwise_layers_are_kept_and_files_without_them_load(profile: HardwareProfile, path: Path) -> None:
+    assert "convolutions" not in path.read_text()
+    assert HardwareProfile.load(path).convolutions == ()
+    other = dataclasses.replace(profile, convolutions=("fp32",))
+    other.save(path, overwrite=True)
+    assert HardwareProfile.load(path) == other
+    assert other.fingerprint != profile.fingerprint
+
+
 def test_a_file_has_one_line_a_row(profile: HardwareProfile, path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len([line for line in lines if '"num_runs"' in line]) == len(profile.rows)

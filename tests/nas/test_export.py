@@ -34,10 +34,11 @@ CHOSEN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def evaluator(tiny_data: ImageData) -> Evaluator:
+@pytest.fixture(scope="module", params=[(), ("fp32", "int8")], ids=["products", "convolutions"])
+def evaluator(request: pytest.FixtureRequest, tiny_data: ImageData) -> Evaluator:
     torch.manual_seed(0)
-    return Evaluator(Supernet(SPACE), tiny_data, bits=7)  # exact on every processor
+    bits = 7  # exact on every processor
+    return Evaluator(Supernet(SPACE), tiny_data, bits=bits, convolutions=request.param)
 
 
 @pytest.fixture(scope="module", params=CHOSEN, ids=["fp32", "int8", "int8-dynamic", "random"])

@@ -29,6 +29,7 @@ def test_a_device_with_numpy_and_onnxruntime_alone_makes_a_profile(made_result: 
     assert {n.blocks for n in profile.networks} <= {n.blocks for n in bundle_plan.networks}
     assert (profile.device, profile.space_fingerprint) == (describe_device(), tiny().fingerprint)
     assert profile.weight_bits in (7, 8)
+    assert profile.convolutions == bundle_plan.convolutions == ("fp32",)
     assert import_profile(made_result, tiny()) == profile
 
 

@@ -47,6 +47,14 @@ def test_whole_networks_are_measured_and_all_rows_predicted(source: HardwareProf
     assert (found.space_fingerprint, found.runtime) == (tiny().fingerprint, "scripted")
 
 
+def test_pointwise_layers_have_the_form_that_all_sources_have(source: HardwareProfile) -> None:
+    both, one = (replace(source, convolutions=precisions) for precisions in (("fp32", "int8"), ("fp32",)))
+    for sources, expected in (([both], ("fp32", "int8")), ([both, one], ("fp32",)), ([one, source], ())):
+        runtime = Scripted()
+        found = transfer_profile(tiny(), sources, runtime=runtime, num_samples=12, budget_s=5, clock=runtime)
+        assert found.convolutions == expected
+
+
 def test_a_budget_too_short_for_the_networks_is_refused(source: HardwareProfile) -> None:
     runtime = Scripted()
     with pytest.raises(UserError, match="of 20 networks were measured; give a larger --budget, or another --runtime"):
