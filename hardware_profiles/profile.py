@@ -52,8 +52,8 @@ class HardwareProfile:
     """Bits of int8 weights: the most whose products the runtime adds up exactly here."""
     signed_activations: bool = False
     """Are static int8's activations of both signs symmetric about zero (`Runtime.signed_activations`)?"""
-    convolutions: tuple[str, ...] = ()
-    """Precisions whose point-wise layers are 1x1 convolutions, not products of matrices, since they are faster so."""
+    convolutions: tuple[tuple[str, str], ...] = ()
+    """Kinds and precisions of blocks whose point-wise layers are 1x1 convolutions, not products of matrices, here."""
     call_overhead_ms: float
     """Latency of an empty model: part of every network once, and taken out of every row."""
     rows: tuple[BlockRow, ...]
@@ -134,7 +134,7 @@ class HardwareProfile:
             values = dict(content)
             values["device"] = DeviceInfo(**{**values["device"], "flags": tuple(values["device"]["flags"])})
             values["precisions"] = tuple(values["precisions"])
-            values["convolutions"] = tuple(values.get("convolutions", ()))
+            values["convolutions"] = tuple((kind, p) for kind, p in values.get("convolutions", ()))
             values["rows"] = tuple(BlockRow(**row) for row in values["rows"])
             values["networks"] = tuple(
                 NetworkRow(**{**row, "blocks": tuple((key, precision) for key, precision in row["blocks"])})

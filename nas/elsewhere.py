@@ -16,7 +16,7 @@ from nas.flags import ElsewhereFlags
 from nas.front_bundle import import_front, write_front_bundle
 from nas.profiling import plan_profile
 from nas.profiling.bundle import import_profile, write_profile_bundle
-from nas.profiling.forms import UNMEASURED
+from nas.profiling.forms import unmeasured_convolutions
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
 from nas.run import Run
@@ -106,7 +106,7 @@ def _write_profile_bundle(run: Run, folder: Path) -> None:
         plan = plan_profile(
             run.space,
             OnnxRuntime.precisions,
-            convolutions=UNMEASURED,
+            convolutions=unmeasured_convolutions(run.space),
             batch_size=config.batch,
             num_fit=NUM_FIT // 2,  # each is a file to carry
             progress=progress,

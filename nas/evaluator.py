@@ -46,7 +46,7 @@ class Evaluator:
         bits: int = 8,
         signed: bool = False,
         precisions: Sequence[str] = PRECISIONS,
-        convolutions: Sequence[str] = (),
+        convolutions: Sequence[tuple[str, str]] = (),
         calibration: str = "min-max",
     ):
         check_method(calibration)

@@ -85,15 +85,16 @@ class Network(nn.Module):
             run_block(spec, block, streams, drop_path=drop_path * index / len(self.specs))
         return streams[self.specs[-1].writes[0].stream]
 
-    def deploy(self, convolutions: Collection[str] = ()) -> "Network":
+    def deploy(self, convolutions: Collection[tuple[str, str]] = ()) -> "Network":
         """A new network of every block's inference form, in eval mode, with equal outputs; this one stays as it is.
 
-        `convolutions` are the precisions whose point-wise layers are convolutions in ONNX files (`PointwiseBlock`).
+        `convolutions` are kinds of blocks and precisions in which their point-wise layers are convolutions in ONNX
+        files (`PointwiseBlock`).
         """
         deployed = [_deployed(block) for block in self.blocks]
-        for block in deployed:
+        for spec, block in zip(self.specs, deployed, strict=True):
             if isinstance(block, PointwiseBlock):
-                block.convolutions = tuple(convolutions)
+                block.convolutions = tuple(precision for kind, precision in convolutions if kind == spec.kind)
         return Network(self.specs, deployed).eval()
 
     @property

@@ -110,7 +110,7 @@ def _plan(manifest: dict[str, Any], space: SearchSpace, path: Path) -> ProfilePl
         space_fingerprint=space.fingerprint,
         batch_size=manifest["batch_size"],
         precisions=tuple(manifest["precisions"]),
-        convolutions=tuple(manifest.get("convolutions", ())),  # older bundles have none
+        convolutions=tuple((kind, p) for kind, p in manifest.get("convolutions", ())),  # older bundles have none
         weight_bits=FORMS[0],
         empty=onnx.ModelProto(),
         rows=tuple(rows),

@@ -16,7 +16,7 @@ from nas.errors import UserError
 from nas.onnx_model import chain, export_block, quantize_block
 from nas.profiling.features import informative_order, row_features
 from nas.progress import Progress, no_progress
-from search_spaces import BlockSpec, Network, SearchSpace, build_network
+from search_spaces import BlockSpec, SearchSpace, build_network
 from search_spaces.blocks import block_class
 from search_spaces.precision import PRECISIONS, Candidate, CandidateSpace
 from search_spaces.space import GeneValue, draw_indices
@@ -78,8 +78,8 @@ class ProfilePlan:
     """Bits of the int8 weights in the models; that of the device may be another, at the same latency."""
     signed_activations: bool = False
     """Of static int8 in the models, and then of the device."""
-    convolutions: tuple[str, ...] = ()
-    """Precisions whose point-wise layers are convolutions in the models, and then in files for the device."""
+    convolutions: tuple[tuple[str, str], ...] = ()
+    """Kinds and precisions of blocks whose point-wise layers are convolutions in the models, and in files then."""
     empty: onnx.ModelProto
     """Hands one pixel of one channel on: what a call costs whatever it does.
 
@@ -99,7 +99,7 @@ def plan_profile(
     batch_size: int = 1,
     weight_bits: int = 8,
     signed_activations: bool = False,
-    convolutions: Sequence[str] = (),
+    convolutions: Sequence[tuple[str, str]] = (),
     num_fit: int = NUM_FIT,
     num_held_out: int = NUM_HELD_OUT,
     seed: int = 0,
@@ -109,7 +109,7 @@ def plan_profile(
 
     Args:
         precisions: those that blocks may have on the device.
-        convolutions: those in which point-wise layers are convolutions there.
+        convolutions: kinds and precisions of blocks whose point-wise layers are convolutions there.
         num_fit: networks for the correction, the smallest, middle and largest in each precision among them.
         num_held_out: random networks that judge it.
         seed: decides weights and which whole networks there are.
@@ -124,7 +124,7 @@ def plan_profile(
         torch.manual_seed(seed)
         rows: list[PlannedRow] = []
         for index, spec in enumerate(specs.values()):
-            deployed, ranges = _random_block(spec, signed_activations, convolutions)
+            deployed, ranges = random_block(spec, signed=signed_activations, convolutions=convolutions)
             rows += _planned_rows(spec, deployed, ranges, known, batch_size, weight_bits)
             report(index + 1, len(specs), "exporting blocks")
     features_RF = row_features([(specs[row.key], row.precision) for row in rows])
@@ -157,25 +157,20 @@ def num_rows(space: SearchSpace, precisions: Sequence[str] = PRECISIONS) -> int:
     return sum(len([p for p in found if p in precisions]) for found in kinds.values())
 
 
-def _random_block(spec: BlockSpec, signed: bool, convolutions: Sequence[str]) -> tuple[nn.Module, BlockRanges]:
+def random_block(
+    spec: BlockSpec, *, signed: bool, convolutions: Sequence[tuple[str, str]]
+) -> tuple[nn.Module, BlockRanges]:
     """A deployed block of random weights, and the ranges of its operators."""
     key = spec.cost_key
     if len(spec.reads) > 1:
         raise UserError(f"block '{key}' reads {len(spec.reads)} streams, which profiling doesn't support yet; use one")
-    network, x_BCHW = random_network([spec])
-    deployed = network.deploy(convolutions)
-    return deployed.blocks[0], calibrate(deployed, x_BCHW, signed=signed)[spec.name]
-
-
-def random_network(specs: Sequence[BlockSpec]) -> tuple[Network, torch.Tensor]:
-    """A network of random weights, not deployed yet, and the noise that its norms have the statistics of."""
-    network = build_network(specs)
-    x_BCHW = torch.randn(8, *network.input_shape)
+    network, x = build_network([spec]), torch.randn(8, *spec.reads[0].shape)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(module.bias, std=NORM_BIAS_STD)
-    network.train()(x_BCHW)
-    return network, x_BCHW
+    network.train()(x)  # batch-norm statistics that are not all the same
+    deployed = network.deploy(convolutions)
+    return deployed.blocks[0], calibrate(deployed, x, signed=signed)[spec.name]
 
 
 def _planned_rows(

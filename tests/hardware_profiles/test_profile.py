@@ -54,7 +54,7 @@ def test_signed_activations_are_kept_and_files_without_them_load(profile: Hardwa
 def test_forms_of_pointwise_layers_are_kept_and_files_without_them_load(profile: HardwareProfile, path: Path) -> None:
     assert "convolutions" not in path.read_text()
     assert HardwareProfile.load(path).convolutions == ()
-    other = dataclasses.replace(profile, convolutions=("fp32",))
+    other = dataclasses.replace(profile, convolutions=(("mlp", "fp32"),))
     other.save(path, overwrite=True)
     assert HardwareProfile.load(path) == other
     assert other.fingerprint != profile.fingerprint

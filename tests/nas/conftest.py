@@ -12,7 +12,7 @@ from hardware_profiles.runtimes import get_runtime
 from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.profiling import ProfilePlan, plan_profile, profile_device
 from nas.profiling.bundle import write_profile_bundle
-from nas.profiling.forms import UNMEASURED
+from nas.profiling.forms import unmeasured_convolutions
 from tests.nas.bundle_devices import run
 from tests.tiny_space import tiny
 
@@ -34,7 +34,9 @@ def tiny_profile() -> HardwareProfile:
 
 @pytest.fixture(scope="session")
 def bundle_plan() -> ProfilePlan:
-    return plan_profile(tiny(), OnnxRuntime.precisions, convolutions=UNMEASURED, num_fit=16, num_held_out=6)
+    return plan_profile(
+        tiny(), OnnxRuntime.precisions, convolutions=unmeasured_convolutions(tiny()), num_fit=16, num_held_out=6
+    )
 
 
 @pytest.fixture(scope="session")

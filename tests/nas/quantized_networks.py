@@ -20,7 +20,7 @@ def deployed(
     count: int = 8,
     *,
     signed: bool = False,
-    convolutions: Sequence[str] = (),
+    convolutions: Sequence[str] = (),  # precisions, of all kinds
 ) -> tuple[Network, Ranges, torch.Tensor]:
     """A network, ranges over its images, and the images (count, C, H, W)."""
     with torch.random.fork_rng():
@@ -28,7 +28,7 @@ def deployed(
         network = Network(specs, [spec.build() for spec in specs])
         randomize(network, seed)
         x_BCHW = torch.randn(count, *network.input_shape)
-    network = network.eval().deploy(convolutions)
+    network = network.eval().deploy([(spec.kind, precision) for spec in specs for precision in convolutions])
     return network, calibrate(network, x_BCHW, signed=signed), x_BCHW
 
 

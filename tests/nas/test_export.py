@@ -34,7 +34,10 @@ CHOSEN = [
 ]
 
 
-@pytest.fixture(scope="module", params=[(), ("fp32", "int8")], ids=["products", "convolutions"])
+CONVOLUTIONS = [(spec.kind, precision) for spec in SPACE.block_specs() for precision in ("fp32", "int8")]
+
+
+@pytest.fixture(scope="module", params=[(), CONVOLUTIONS], ids=["products", "convolutions"])
 def evaluator(request: pytest.FixtureRequest, tiny_data: ImageData) -> Evaluator:
     torch.manual_seed(0)
     bits = 7  # exact on every processor

@@ -15,6 +15,7 @@ from hardware_profiles.sealed import RESULT, read_sealed, write_sealed
 from nas.errors import UserError
 from nas.profiling import ProfilePlan
 from nas.profiling.bundle import import_profile, write_profile_bundle
+from nas.profiling.forms import unmeasured_convolutions
 from tests.nas.bundle_devices import make_environment, run, start
 from tests.tiny_space import tiny
 
@@ -29,7 +30,7 @@ def test_a_device_with_numpy_and_onnxruntime_alone_makes_a_profile(made_result: 
     assert {n.blocks for n in profile.networks} <= {n.blocks for n in bundle_plan.networks}
     assert (profile.device, profile.space_fingerprint) == (describe_device(), tiny().fingerprint)
     assert profile.weight_bits in (7, 8)
-    assert profile.convolutions == bundle_plan.convolutions == ("fp32",)
+    assert profile.convolutions == bundle_plan.convolutions == unmeasured_convolutions(tiny())
     assert import_profile(made_result, tiny()) == profile
 
 

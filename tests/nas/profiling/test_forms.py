@@ -1,6 +1,6 @@
 """Which form of point-wise layers a profile is made with, on devices that are faster with the one or the other."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,27 +10,31 @@ import pytest
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes import Session
-from nas.profiling.forms import find_convolutions
+from nas.profiling.forms import find_convolutions, unmeasured_convolutions
 from tests.nas.profiling.test_local import Scripted, ScriptedSession
 from tests.tiny_space import tiny
 
+KINDS = {"attention": "Softmax", "linear_attention": "ReduceSum", "gated_mlp": "Slice", "mlp": "Add"}
+"""Those that have both forms, and an operator that those before it haven't."""
+
+ALL = {(kind, precision) for kind in KINDS for precision in ("fp32", "int8")}
+
 
 class Choosy(Scripted):
-    """A product of matrices takes 1 ms, a convolution in one of the precisions `likes` less and in others more."""
+    """Point-wise layers take 1 ms as products; as convolutions less for `likes`, kinds and precisions, else more."""
 
-    def __init__(self, *, likes: tuple[str, ...], refuses_int8: bool = False) -> None:
+    def __init__(self, *, likes: Collection[tuple[str, str]], refuses_int8: bool = False) -> None:
         super().__init__()
         self.likes, self.refuses_int8 = likes, refuses_int8
 
     def load(self, model: bytes | str | Path) -> Session:
         assert isinstance(model, bytes)
-        graph = onnx.load_from_string(model).graph
-        precision = "int8" if any(node.op_type == "QuantizeLinear" for node in graph.node) else "fp32"
+        kinds = [node.op_type for node in onnx.load_from_string(model).graph.node]
+        precision = "int8" if "QuantizeLinear" in kinds else "fp32"
         if self.refuses_int8 and precision == "int8":
             raise ProfileError("no such operator")
-        convolution_ms = 0.9 if precision in self.likes else 1.1
-        kinds = [node.op_type for node in graph.node]
-        return ChoosySession(self, 1e-3 * (kinds.count("MatMul") + convolution_ms * kinds.count("Conv")))
+        liked = (next(kind for kind, operator in KINDS.items() if operator in kinds), precision) in self.likes
+        return ChoosySession(self, 1e-3 * (kinds.count("MatMul") + (0.9 if liked else 1.1) * kinds.count("Conv")))
 
 
 class ChoosySession(ScriptedSession):
@@ -42,10 +46,11 @@ class ChoosySession(ScriptedSession):
         return lambda num_loops: self.seconds
 
 
-@pytest.mark.parametrize("likes", [(), ("fp32",), ("int8",), ("fp32", "int8")])
-def test_each_precision_has_the_form_that_is_faster(likes: tuple[str, ...]) -> None:
-    assert find_convolutions(tiny(), Choosy(likes=likes), budget_s=0.01) == likes
+@pytest.mark.parametrize("likes", [set(), {("mlp", "fp32")}, {("gated_mlp", "int8"), ("attention", "fp32")}, ALL])
+def test_each_kind_and_precision_has_the_form_that_is_faster(likes: set[tuple[str, str]]) -> None:
+    assert set(find_convolutions(tiny(), Choosy(likes=likes), budget_s=0.01)) == likes
 
 
 def test_a_precision_that_the_runtime_refuses_has_no_convolutions() -> None:
-    assert find_convolutions(tiny(), Choosy(likes=("fp32", "int8"), refuses_int8=True), budget_s=0.01) == ("fp32",)
+    found = find_convolutions(tiny(), Choosy(likes=ALL, refuses_int8=True), budget_s=0.01)
+    assert set(found) == set(unmeasured_convolutions(tiny())) == {(kind, "fp32") for kind in KINDS}

@@ -48,8 +48,9 @@ def test_whole_networks_are_measured_and_all_rows_predicted(source: HardwareProf
 
 
 def test_pointwise_layers_have_the_form_that_all_sources_have(source: HardwareProfile) -> None:
-    both, one = (replace(source, convolutions=precisions) for precisions in (("fp32", "int8"), ("fp32",)))
-    for sources, expected in (([both], ("fp32", "int8")), ([both, one], ("fp32",)), ([one, source], ())):
+    pairs = (("mlp", "fp32"), ("mlp", "int8"))
+    both, one = (replace(source, convolutions=convolutions) for convolutions in (pairs, pairs[:1]))
+    for sources, expected in (([both], pairs), ([both, one], pairs[:1]), ([one, source], ())):
         runtime = Scripted()
         found = transfer_profile(tiny(), sources, runtime=runtime, num_samples=12, budget_s=5, clock=runtime)
         assert found.convolutions == expected
