@@ -15,7 +15,7 @@ from hardware_profiles.runtimes.onnx_runtime import OnnxRuntime
 from nas.candidates import OBJECTIVES, CheapObjectives, check_profile, first_candidates, profile_blocks, run_search
 from nas.data import ImageData
 from nas.errors import UserError
-from nas.evaluator import Evaluator, ScoresOf
+from nas.evaluator import Evaluator, ScoresOf, target_evaluator
 from nas.export import export_model
 from nas.search.pareto import on_front
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
@@ -155,7 +155,7 @@ def test_the_estimated_error_is_that_of_error_and_cross_entropy_beside_it(
 ) -> None:
     options = {"objectives": ("estimated_error_pct", "latency_ms"), "num_images": 40}
     frame = search(supernet, tiny_data, tiny_profile, num_evaluations=6, **options)
-    evaluator, split = Evaluator(supernet, tiny_data), tiny_data.validation.spread(40)
+    evaluator, split = target_evaluator(supernet, tiny_data, tiny_profile), tiny_data.validation.spread(40)
     evaluate = ScoresOf(supernet, tiny_data, tiny_profile, num_images=40)
     evaluate.fit_estimate()
     assert evaluate.estimate.per_nat > 0
