@@ -116,7 +116,7 @@ class HardwareProfile:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The profile as JSON's types, without the forms of operators that older files don't know where it has none."""
+        """As JSON's types; without `signed_activations` and `convolutions` where empty, like older files."""
         content = asdict(self)
         for name in ("signed_activations", "convolutions"):
             if not content[name]:

@@ -97,7 +97,9 @@ def load_model(folder: str | Path) -> nn.Module:
         }
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"'{folder}' is not an exported model ({error}); export one with `nas export`") from None
-    convolutions = [(kind, precision) for kind, precision in description.get("convolutions", ())]  # new in 2026-11
+    convolutions = [
+        (kind, precision) for kind, precision in description.get("convolutions", ())
+    ]  # older folders have none
     network: Network = build_network(specs).deploy(convolutions)
     network.load_state_dict(weights)
     batch_size, bits = description["batch_size"], description["weight_bits"]

@@ -101,6 +101,17 @@ def test_loaded_model_agrees_with_the_file(
     assert np.mean(classes == loaded.argmax(dim=1).numpy()) >= 0.99
 
 
+@torch.no_grad()
+def test_a_folder_from_before_there_were_two_forms_has_products(evaluator: Evaluator, tmp_path: Path) -> None:
+    products = Evaluator(evaluator.supernet, evaluator.data, bits=7)
+    folder = export_model(products, CHOSEN[1], tmp_path / "0")
+    description = json.loads((folder / "architecture.json").read_text())
+    del description["convolutions"]
+    (folder / "architecture.json").write_text(json.dumps(description))
+    x_BCHW = normalize(evaluator.data.validation.images_BCHW[:8], evaluator.data)
+    assert rms(load_model(folder)(x_BCHW) - products.network(CHOSEN[1])(x_BCHW)) < 1e-3
+
+
 def test_export_replaces_an_older_model(evaluator: Evaluator, tmp_path: Path) -> None:
     folder = tmp_path / "7"
     export_model(evaluator, CHOSEN[1], folder)
