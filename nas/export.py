@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nas.calibration import OperatorRange
+from nas.calibration import OperatorRange, operators
 from nas.errors import UserError
 from nas.evaluator import Evaluator
 from nas.finetuning.loop import Finetuned
@@ -24,6 +25,9 @@ from search_spaces import BlockSpec, Network, build_network
 from search_spaces.precision import Candidate, QuantizationPolicy
 
 FILES = ("model.onnx", "weights.safetensors", "architecture.json", "preprocess.json", TRAINED)
+
+UNPACKED = {"expand": ("expand.gate", "expand.value"), "key_value": ("key", "value")}
+"""Layers of deployed blocks that are one, with one range, in folders of earlier versions."""
 
 
 def export_model(
@@ -92,8 +96,8 @@ def load_model(folder: str | Path) -> nn.Module:
         specs = tuple(BlockSpec.from_json(block) for block in description["blocks"])
         policy = QuantizationPolicy(precisions=tuple(description["precisions"].items()))
         ranges = {
-            name: {path: OperatorRange(**found) for path, found in operators.items()}
-            for name, operators in description["ranges"].items()
+            name: {path: OperatorRange(**found) for path, found in saved.items()}
+            for name, saved in description["ranges"].items()
         }
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"'{folder}' is not an exported model ({error}); export one with `nas export`") from None
@@ -101,9 +105,26 @@ def load_model(folder: str | Path) -> nn.Module:
         (kind, precision) for kind, precision in description.get("convolutions", ())
     ]  # older folders have none
     network: Network = build_network(specs).deploy(convolutions)
-    network.load_state_dict(weights)
+    network.load_state_dict(_unpacked(weights, network))
+    older = {part: packed for packed, parts in UNPACKED.items() for part in parts}
+    for spec, block in zip(specs, network.blocks, strict=True):
+        if saved := ranges.get(spec.name):
+            ranges[spec.name] = {path: saved.get(path) or saved[older[path]] for path in operators(block)}
     batch_size, bits = description["batch_size"], description["weight_bits"]
     return simulate(network, policy, ranges, batch_size=batch_size, weight_bits=bits).eval()
+
+
+def _unpacked(weights: Mapping[str, torch.Tensor], network: Network) -> dict[str, torch.Tensor]:
+    """Weights of an older folder by the names of now."""
+    known, found = network.state_dict(), {}
+    for name, tensor in weights.items():
+        packed = next((layer for layer in UNPACKED if f".{layer}." in name), None)
+        if packed is None or name in known:
+            found[name] = tensor
+        else:
+            names = [name.replace(f".{packed}.", f".{part}.") for part in UNPACKED[packed]]
+            found |= dict(zip(names, tensor.chunk(len(names)), strict=True))
+    return found
 
 
 def export_front(run: str | Path, *, select: str = "all", output: str | Path) -> list[Path]:

@@ -95,14 +95,20 @@ class LinearAttention(Attention):
 
 
 class DeployedAttention(PointwiseBlock):
-    """The same with folded norms, and softmax's scale inside the query's weights."""
+    """The same with folded norms, and softmax's scale inside the query's weights.
+
+    Keys and values are unpacked: of one layer for both, runtimes copy each from what it gives.
+    """
 
     def __init__(self, block: Attention):
         super().__init__()
         self.head_dim, self.reduction, self.linear = block.head_dim, block.reduction, isinstance(block, LinearAttention)
         self.shape = block.reads[0].shape
         self.local = block.local.folded()
-        self.query, self.key_value = Pointwise(block.query), Pointwise(block.key_value)
+        channels = block.query.out_channels
+        self.query = Pointwise(block.query)
+        self.key = Pointwise(block.key_value, outputs=slice(channels))
+        self.value = Pointwise(block.key_value, outputs=slice(channels, None))
         self.project = block.project.folded_pointwise()
         if not self.linear:
             scale = block.head_dim**-0.5
@@ -117,9 +123,8 @@ class DeployedAttention(PointwiseBlock):
 
     def _over_images(self, local_BCHW: torch.Tensor, pooled_BCHW: torch.Tensor) -> torch.Tensor:
         """Channels come first throughout, so nothing is transposed but inside products."""
-        channels, num_heads = self.shape[0], self.shape[0] // self.head_dim
-        key_value_BCHW = self.key_value(pooled_BCHW)
-        images = (self.query(local_BCHW), key_value_BCHW[:, :channels], key_value_BCHW[:, channels:])
+        num_heads = self.shape[0] // self.head_dim
+        images = (self.query(local_BCHW), self.key(pooled_BCHW), self.value(pooled_BCHW))
         q_BNDT, k_BNDS, v_BNDS = (
             x_BCHW.reshape(-1, num_heads, self.head_dim, x_BCHW.shape[2] * x_BCHW.shape[3]) for x_BCHW in images
         )
@@ -134,10 +139,10 @@ class DeployedAttention(PointwiseBlock):
         pooled_shape = (channels, height // self.reduction, width // self.reduction)
         num_tokens, num_pooled = height * width, pooled_shape[1] * pooled_shape[2]
         heads = (channels // self.head_dim, self.head_dim)
-        key_value_BSC = self.key_value(to_tokens(pooled_BCHW, pooled_shape))
+        pooled_BSC = to_tokens(pooled_BCHW, pooled_shape)
         q_BNTD = split_heads(self.query(to_tokens(local_BCHW, self.shape)), num_tokens, *heads)
-        k_BNSD = split_heads(key_value_BSC[..., :channels], num_pooled, *heads)
-        v_BNSD = split_heads(key_value_BSC[..., channels:], num_pooled, *heads)
+        k_BNSD = split_heads(self.key(pooled_BSC), num_pooled, *heads)
+        v_BNSD = split_heads(self.value(pooled_BSC), num_pooled, *heads)
         if self.linear:
             mixed_BNTD = linear_attention(q_BNTD, k_BNSD, v_BNSD)
         else:

@@ -57,14 +57,16 @@ class Pointwise(nn.Linear):
     """A 1x1 convolution, deployed: on images (B, C, H, W) it stays one, on tokens (B, T, C) it is a linear layer.
 
     Runtimes quantize matrix multiplications dynamically; convolutions need no transposition. With `relu` one follows.
+    `outputs` are the output channels that it has.
     """
 
-    def __init__(self, conv: nn.Conv2d, *, relu: bool = False):
-        super().__init__(conv.in_channels, conv.out_channels, bias=conv.bias is not None)
+    def __init__(self, conv: nn.Conv2d, *, outputs: slice = slice(None), relu: bool = False):
+        weight_OI = conv.weight.detach().flatten(1)[outputs]
+        super().__init__(conv.in_channels, len(weight_OI), bias=conv.bias is not None)
         self.act = nn.ReLU() if relu else None
-        self.weight = nn.Parameter(conv.weight.detach().flatten(1))
+        self.weight = nn.Parameter(weight_OI)
         if conv.bias is not None:
-            self.bias = nn.Parameter(conv.bias.detach())
+            self.bias = nn.Parameter(conv.bias.detach()[outputs])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.conv2d(x, self.weight[:, :, None, None], self.bias) if x.ndim == 4 else super().forward(x)

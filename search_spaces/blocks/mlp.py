@@ -70,28 +70,31 @@ class GatedMlp(Block):
         return packed | conv_norm_axes("reduce", "stream", "hidden")
 
     def deploy(self) -> nn.Module:
-        return DeployedGatedMlp(self.expand.folded_pointwise(), self.reduce.folded_pointwise(), self.reads[0].shape)
+        return DeployedMlp(GatedPointwise(self.expand.folded()), self.reduce.folded_pointwise(), self.reads[0].shape)
+
+
+class GatedPointwise(nn.Module):
+    """relu(gate(x)) * value(x), unpacked: runtimes split what one packed layer gives by copying, and fuse no ReLU."""
+
+    def __init__(self, packed: nn.Conv2d):
+        super().__init__()
+        hidden = packed.out_channels // 2
+        self.gate = Pointwise(packed, outputs=slice(hidden), relu=True)
+        self.value = Pointwise(packed, outputs=slice(hidden, None))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gate(x) * self.value(x)
 
 
 class DeployedMlp(PointwiseBlock):
-    """The same with folded norms."""
+    """Either of them with folded norms; `expand` gives the hidden channels, in both forms."""
 
-    def __init__(self, expand: Pointwise, reduce: Pointwise, shape: tuple[int, ...]):
+    def __init__(self, expand: Pointwise | GatedPointwise, reduce: Pointwise, shape: tuple[int, ...]):
         super().__init__()
         self.expand, self.reduce, self.shape = expand, reduce, shape
 
     def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         if self.over_tokens:
-            y_BTC = self.reduce(self.hidden(to_tokens(x_BCHW, self.shape), axis=2))
+            y_BTC = self.reduce(self.expand(to_tokens(x_BCHW, self.shape)))
             return x_BCHW + to_image(y_BTC, self.shape)
-        return x_BCHW + self.reduce(self.hidden(x_BCHW, axis=1))
-
-    def hidden(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """Hidden channels, which are on this axis."""
-        return self.expand(x)
-
-
-class DeployedGatedMlp(DeployedMlp):
-    def hidden(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        gate, value = self.expand(x).chunk(2, dim=axis)
-        return F.relu(gate) * value
+        return x_BCHW + self.reduce(self.expand(x_BCHW))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hardware_profiles.profile import HardwareProfile
 from hardware_profiles.runtimes import get_runtime
@@ -16,7 +16,7 @@ from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluation import normalize
 from nas.evaluator import Evaluator
-from nas.export import FILES, export_model, load_model
+from nas.export import FILES, UNPACKED, export_model, load_model
 from nas.supernet import Supernet
 from nas.training.pretrained import TRAINED
 from nas.verify import run_file
@@ -110,6 +110,45 @@ def test_a_folder_from_before_there_were_two_forms_has_products(evaluator: Evalu
     (folder / "architecture.json").write_text(json.dumps(description))
     x_BCHW = normalize(evaluator.data.validation.images_BCHW[:8], evaluator.data)
     assert rms(load_model(folder)(x_BCHW) - products.network(CHOSEN[1])(x_BCHW)) < 1e-3
+
+
+@torch.no_grad()
+def test_a_folder_from_when_layers_were_packed_loads_as_it_was(evaluator: Evaluator, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = (SPACE.sample(rng) for _ in range(100))
+    kinds = {"gated_mlp", "attention"}
+    chosen = next(a for a in drawn if kinds <= {spec.kind for spec in SPACE.blocks(a)})
+    folder = export_model(evaluator, CANDIDATES.uniform(chosen, "int8"), tmp_path / "0")
+    description = json.loads((folder / "architecture.json").read_text())
+    weights = load_file(folder / "weights.safetensors")
+    x_BCHW = normalize(evaluator.data.validation.images_BCHW[:8], evaluator.data)
+    packed = [
+        (packed, parts, saved)
+        for packed, parts in UNPACKED.items()
+        for saved in description["ranges"].values()
+        if parts[0] in saved
+    ]
+    assert len(packed) >= 2
+    for _, (first, second), saved in packed:  # the range of both was that of either
+        saved[first] = saved[second]
+    (folder / "architecture.json").write_text(json.dumps(description))
+    expected_BK = load_model(folder)(x_BCHW)
+    for one, (first, second), saved in packed:
+        del saved[first]
+        saved[one] = saved.pop(second)
+    (folder / "architecture.json").write_text(json.dumps(description))
+    save_file(pack(weights), folder / "weights.safetensors")
+    assert torch.equal(load_model(folder)(x_BCHW), expected_BK)
+
+
+def pack(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    found = dict(weights)
+    for name in weights:
+        for packed, parts in UNPACKED.items():
+            if f".{parts[0]}." in name:
+                halves = [found.pop(name.replace(f".{parts[0]}.", f".{part}.")) for part in parts]
+                found[name.replace(f".{parts[0]}.", f".{packed}.")] = torch.cat(halves)
+    return found
 
 
 def test_export_replaces_an_older_model(evaluator: Evaluator, tmp_path: Path) -> None:
