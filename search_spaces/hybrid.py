@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from search_spaces.blocks import Port
+from search_spaces.errors import SpaceError
 from search_spaces.network import BlockSpec
 from search_spaces.space import Choice, Genotype, SearchSpace
 
@@ -18,7 +19,7 @@ class Stage:
     """One resolution of a hybrid network."""
 
     widths: tuple[int, ...]
-    """Channels, narrowest first; multiples of the space's `head_dim`."""
+    """Channels, narrowest first; multiples of the space's `head_dim`, or less than it."""
     depths: tuple[int, ...]
     """Blocks, fewest first."""
     reduction: int = 1
@@ -26,7 +27,11 @@ class Stage:
 
 
 class HybridSpace(SearchSpace):
-    """Stem, stages with searchable width, depth and mixers, overlapping down-samplers between them, head."""
+    """Stem, stages with searchable width, depth and mixers, overlapping down-samplers between them, head.
+
+    Raises:
+        SpaceError: on construction, when attention can't divide a width into heads.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,11 @@ class HybridSpace(SearchSpace):
         self.stem_stride, self.head_dim = stem_stride, head_dim
         self.num_channels, self.num_classes = num_channels, num_classes
         self.choices = tuple(self._choices())
+        for width in itertools.chain.from_iterable(stage.widths for stage in stages):
+            if width > head_dim and width % head_dim:
+                raise SpaceError(
+                    f"a width of {name} is {width}; it must be a multiple of head_dim, {head_dim}, or less"
+                )
 
     def _choices(self) -> Iterator[Choice]:
         for s, stage in enumerate(self.stages, start=1):

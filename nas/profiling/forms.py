@@ -16,7 +16,7 @@ from search_spaces import BlockSpec, SearchSpace
 from search_spaces.blocks.layers import PointwiseBlock
 from search_spaces.cost import block_cost
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "int8", "bf16")
 """Those that have the choice: dynamic and weight-only ones quantize products of matrices alone."""
 
 BUDGET_S = 4.0

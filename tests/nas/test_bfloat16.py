@@ -54,11 +54,13 @@ ATTENTION = attention_specs()
 
 @needs_bf16
 @torch.no_grad()
+@pytest.mark.parametrize("convolutions", [(), ("bf16",)], ids=["products", "convolutions"])
 @pytest.mark.parametrize("spec", [*CASES.values(), *ATTENTION.values()], ids=[*CASES, *ATTENTION])
-def test_openvino_rounds_where_the_simulation_does(spec: BlockSpec) -> None:
-    network, ranges, x_BCHW = deployed((spec,), count=4)
+def test_openvino_rounds_where_the_simulation_does(spec: BlockSpec, convolutions: tuple[str, ...]) -> None:
+    network, ranges, x_BCHW = deployed((spec,), count=4, convolutions=convolutions)
     y = simulate(network, uniform_policy((spec,), "bf16"), ranges)(x_BCHW)
-    found = run(RUNTIME, quantize_block(export_block(network.blocks[0], spec), "bf16", {}), x_BCHW)
+    exported = export_block(network.blocks[0], spec, precision="bf16")
+    found = run(RUNTIME, quantize_block(exported, "bf16", {}), x_BCHW)
     assert (found == y).float().mean() > 0.99
 
 

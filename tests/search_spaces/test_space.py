@@ -145,5 +145,7 @@ def test_wrong_genes_and_values_are_named() -> None:
         SMALL.architecture(genes)
     with pytest.raises(SpaceError, match="of 'small', not of 'hybrid-tiny'"):
         hybrid_tiny().blocks(SMALL.smallest())
+    with pytest.raises(SpaceError, match="a width of odd is 24; it must be a multiple of head_dim, 16, or less"):
+        HybridSpace("odd", (Stage(widths=(8, 24), depths=(1,)),), image_size=32, stem_stride=2, head_dim=16)
     with pytest.raises(SpaceError, match="choice 'depth' has values .* all different"):
         Choice(name="depth", values=(1, 1))

@@ -10,14 +10,14 @@ import pytest
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes import Session
-from nas.profiling.forms import find_convolutions, unmeasured_convolutions
+from nas.profiling.forms import PRECISIONS, find_convolutions, unmeasured_convolutions
 from tests.nas.profiling.test_local import Scripted, ScriptedSession
 from tests.tiny_space import tiny
 
-KINDS = {"attention": "Softmax", "linear_attention": "ReduceSum", "gated_mlp": "Slice", "mlp": "Add"}
+KINDS = {"attention": "Softmax", "linear_attention": "ReduceSum", "gated_mlp": "Mul", "mlp": "Add"}
 """Those that have both forms, and an operator that those before it haven't."""
 
-ALL = {(kind, precision) for kind in KINDS for precision in ("fp32", "int8")}
+ALL = {(kind, precision) for kind in KINDS for precision in PRECISIONS}
 
 
 class Choosy(Scripted):
@@ -30,7 +30,7 @@ class Choosy(Scripted):
     def load(self, model: bytes | str | Path) -> Session:
         assert isinstance(model, bytes)
         kinds = [node.op_type for node in onnx.load_from_string(model).graph.node]
-        precision = "int8" if "QuantizeLinear" in kinds else "fp32"
+        precision = "int8" if "QuantizeLinear" in kinds else "bf16" if "Cast" in kinds else "fp32"
         if self.refuses_int8 and precision == "int8":
             raise ProfileError("no such operator")
         liked = (next(kind for kind, operator in KINDS.items() if operator in kinds), precision) in self.likes
@@ -53,4 +53,8 @@ def test_each_kind_and_precision_has_the_form_that_is_faster(likes: set[tuple[st
 
 def test_a_precision_that_the_runtime_refuses_has_no_convolutions() -> None:
     found = find_convolutions(tiny(), Choosy(likes=ALL, refuses_int8=True), budget_s=0.01)
-    assert set(found) == set(unmeasured_convolutions(tiny())) == {(kind, "fp32") for kind in KINDS}
+    assert set(found) == {(kind, precision) for kind, precision in ALL if precision != "int8"}
+
+
+def test_a_device_that_is_not_asked_has_convolutions_in_fp32() -> None:
+    assert set(unmeasured_convolutions(tiny())) == {(kind, "fp32") for kind in KINDS}
