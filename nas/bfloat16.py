@@ -32,25 +32,37 @@ class Bfloat16Block(nn.Module):
     def forward(self, *streams: torch.Tensor) -> Any:
         rounded = [to_bfloat16(stream) for stream in streams]
         with file_form(self.block, "bf16"), _RoundedResults():
-            return self.block(*rounded)
+            return _read(self.block(*rounded))
 
 
 class _RoundedResults(TorchFunctionMode):
-    """Rounds what functions of torch return to bfloat16, but for views of their argument and what ReLU hands on."""
+    """Rounds what functions of torch return to bfloat16, but for views of their argument and what ReLU hands on.
+
+    What may be fused with the next function is rounded when another one reads it.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, in_place = func.__name__.strip("_"), func.__name__.endswith("_")
-        exact = [getattr(argument, FUSED[name], argument) for argument in args] if name in FUSED else args
-        found = func(*exact, **(kwargs or {}))
+        args = [_read(argument, name) for argument in args]
+        found = func(*args, **{key: _read(argument, name) for key, argument in (kwargs or {}).items()})
         if not (isinstance(found, torch.Tensor) and found.is_floating_point()):
             return found
         if name == "relu" or (not in_place and _share_memory(found, args[0] if args else None)):
             return found
-        if name not in FUSED.values():
-            return to_bfloat16(found, in_place=not found.requires_grad)
-        rounded = to_bfloat16(found)
-        setattr(rounded, name, found)
-        return rounded
+        found.unrounded = name if name in FUSED.values() else None  # type: ignore[attr-defined]
+        return found if found.unrounded else to_bfloat16(found, in_place=not found.requires_grad)  # type: ignore[attr-defined]
+
+
+def _read(argument: Any, reader: str = "") -> Any:
+    """An argument of a function, result of another or not: rounded unless the two are fused."""
+    if type(argument) in (list, tuple):
+        return type(argument)(_read(item, reader) for item in argument)
+    before = getattr(argument, "unrounded", None)
+    if before is None or before == FUSED.get(reader):
+        return argument
+    if not argument.requires_grad:
+        argument.unrounded = None
+    return to_bfloat16(argument, in_place=not argument.requires_grad)
 
 
 def _share_memory(x: torch.Tensor, other: Any) -> bool:

@@ -54,7 +54,13 @@ def assemble_profile(plan: ProfilePlan, found: Measurements, *, name: str = "loc
     num_measured = sum(item is not None for item in stats)
     if num_measured < min(MIN_ROWS, len(stats)):
         raise UserError(f"only {num_measured} blocks were measured in the time; give a larger --budget")
-    net_ms_R = np.array([np.nan if s is None else max(0.0, s.latency_ms - found.call.latency_ms) for s in stats])
+    call_ms = found.call.latency_ms
+    net_ms_R = np.array(
+        [
+            np.nan if s is None else max(0.0, s.latency_ms - call_ms) / row.num_copies
+            for (_, row), s in zip(kept, stats, strict=True)
+        ]
+    )
     latency_ms_R = predict_rows(plan.features_RF[[index for index, _ in kept]], net_ms_R)
     rows = tuple(
         _row(row, float(latency_ms), s) for (_, row), latency_ms, s in zip(kept, latency_ms_R, stats, strict=True)

@@ -59,6 +59,7 @@ def write_profile_bundle(
                     "precisions": [row.precision],
                     "key": row.key,
                     "size_bytes": row.size_bytes,
+                    "num_copies": row.num_copies,
                 }
                 for row in plan.rows
             ],
@@ -104,7 +105,11 @@ def _plan(manifest: dict[str, Any], space: SearchSpace, path: Path) -> ProfilePl
             f"'{space.name}' as it is here; give the --space and --data that its bundle was made with"
         )
     specs = {spec.cost_key: spec for spec in space.block_specs()}
-    rows = [PlannedRow(r["key"], r["precisions"][0], onnx.ModelProto(), r["size_bytes"]) for r in manifest["rows"]]
+    empty = onnx.ModelProto()
+    rows = [
+        PlannedRow(r["key"], r["precisions"][0], empty, r["size_bytes"], r.get("num_copies", 1), onnx.ModelProto)
+        for r in manifest["rows"]  # older bundles have one copy of each block
+    ]
     return ProfilePlan(
         space=space.name,
         space_fingerprint=space.fingerprint,
@@ -112,7 +117,7 @@ def _plan(manifest: dict[str, Any], space: SearchSpace, path: Path) -> ProfilePl
         precisions=tuple(manifest["precisions"]),
         convolutions=tuple((kind, p) for kind, p in manifest.get("convolutions", ())),  # older bundles have none
         weight_bits=FORMS[0],
-        empty=onnx.ModelProto(),
+        empty=empty,
         rows=tuple(rows),
         features_RF=row_features([(specs[row.key], row.precision) for row in rows]),
         networks=tuple(

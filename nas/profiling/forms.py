@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
+import onnx
 import torch
 
 from hardware_profiles.errors import ProfileError
@@ -11,7 +12,7 @@ from hardware_profiles.loading import noise
 from hardware_profiles.measure import measure_interleaved
 from hardware_profiles.runtimes import Runtime
 from nas.onnx_model import export_block, quantize_block
-from nas.profiling.plan import random_block
+from nas.profiling.plan import model_input, random_block, repeated
 from search_spaces import BlockSpec, SearchSpace
 from search_spaces.blocks.layers import PointwiseBlock
 from search_spaces.cost import block_cost
@@ -41,9 +42,9 @@ def find_convolutions(
         with suppress(ProfileError):  # profiling will tell what the runtime refuses
             samplers = []
             for spec in chosen[kind]:
-                feed = {f"{spec.reads[0].stream}_in": noise((batch_size, *spec.reads[0].shape))}
-                models = _both_forms(spec, runtime, precision, batch_size, weight_bits)
-                samplers += [runtime.load(model).sampler(feed) for model in models]
+                for model in _both_forms(spec, runtime, precision, batch_size, weight_bits):
+                    name, shape = model_input(model)
+                    samplers.append(runtime.load(model.SerializeToString()).sampler({name: noise(shape)}))
             stats = measure_interleaved(samplers, budget_s=budget_s / len(pairs))
             products_ms, convolutions_ms = np.array([item.latency_ms for item in stats]).reshape(-1, 2).sum(axis=0)
             if convolutions_ms <= TIE * products_ms:
@@ -72,11 +73,11 @@ def _chosen_blocks(space: SearchSpace) -> dict[str, list[BlockSpec]]:
 
 def _both_forms(
     spec: BlockSpec, runtime: Runtime, precision: str, batch_size: int, weight_bits: int
-) -> Iterator[bytes]:
+) -> Iterator[onnx.ModelProto]:
     forms: Sequence[Sequence[tuple[str, str]]] = ((), ((spec.kind, precision),))
     for convolutions in forms:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             block, ranges = random_block(spec, signed=runtime.signed_activations, convolutions=convolutions)
         exported = export_block(block, spec, batch_size=batch_size, precision=precision)
-        yield quantize_block(exported, precision, ranges, weight_bits=weight_bits).SerializeToString()
+        yield repeated(quantize_block(exported, precision, ranges, weight_bits=weight_bits), spec)

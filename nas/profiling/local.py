@@ -14,7 +14,15 @@ from hardware_profiles.runtimes import Runtime
 from nas.errors import UserError
 from nas.profiling.assemble import Measurements, assemble_profile
 from nas.profiling.forms import BUDGET_S, find_convolutions
-from nas.profiling.plan import NUM_FIT, NUM_HELD_OUT, PlannedNetwork, ProfilePlan, model_input, plan_profile
+from nas.profiling.plan import (
+    NUM_FIT,
+    NUM_HELD_OUT,
+    PlannedNetwork,
+    PlannedRow,
+    ProfilePlan,
+    model_input,
+    plan_profile,
+)
 from nas.progress import Progress, no_progress
 from nas.saturation import find_weight_bits
 from search_spaces import SearchSpace
@@ -84,7 +92,7 @@ def measure_plan(
         runtime,
         empty=_model(plan.empty, ["fp32"]),
         networks=[partial(_network_model, network) for network in plan.networks],
-        rows=[partial(_model, row.model, [row.precision]) for row in plan.rows],
+        rows=[partial(_row_model, row) for row in plan.rows],
         budget_s=budget_s,
         clock=clock,
     )
@@ -119,6 +127,10 @@ def measure_plan(
 
 def _network_model(network: PlannedNetwork) -> Model:
     return _model(network.model, network.precisions)
+
+
+def _row_model(row: PlannedRow) -> Model:
+    return _model(row.model, [row.precision])
 
 
 def _model(model: onnx.ModelProto, precisions: Sequence[str]) -> Model:

@@ -1,5 +1,6 @@
 """What has to be measured for a profile: the models of a space's blocks, and of some whole networks."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,10 @@ NORM_BIAS_STD = 0.5
 """Between channels: without, networks in a browser are 10 to 20 % slower in int8, up to 15 % in fp32, than trained
 ones, probably since branches of a ReLU can't be foreseen where signs are random."""
 
+NUM_COPIES = 3
+"""Of a block that can follow itself, in the model that is timed for its row: what a block that runs alone pays at its
+ends, such as another layout of its tensors, neighbours in a network share."""
+
 TILT = 2.0
 """Of the genes of random architectures, see `draw_indices`; without it none of 200 is near the ends of a front."""
 
@@ -44,8 +49,16 @@ class PlannedRow(NamedTuple):
 
     key: str
     precision: str
-    model: onnx.ModelProto
+    block: onnx.ModelProto
     size_bytes: int
+    num_copies: int
+    """Of the block, in the model that is timed."""
+    make: Callable[[], onnx.ModelProto]
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """What is timed, made at each look."""
+        return self.make()
 
 
 class PlannedNetwork(NamedTuple):
@@ -122,14 +135,15 @@ def plan_profile(
     specs = {spec.cost_key: spec for spec in space.block_specs()}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        rows: list[PlannedRow] = []
+        models: dict[tuple[str, str], onnx.ModelProto] = {}
         for index, spec in enumerate(specs.values()):
             deployed, ranges = random_block(spec, signed=signed_activations, convolutions=convolutions)
-            rows += _planned_rows(spec, deployed, ranges, known, batch_size, weight_bits)
+            for precision, model in _block_models(spec, deployed, ranges, known, batch_size, weight_bits):
+                models[spec.cost_key, precision] = model
             report(index + 1, len(specs), "exporting blocks")
+    rows = [_planned_row(specs[key], precision, model) for (key, precision), model in models.items()]
     features_RF = row_features([(specs[row.key], row.precision) for row in rows])
     order = informative_order(features_RF)
-    models = {(row.key, row.precision): row.model for row in rows}
     return ProfilePlan(
         space=space.name,
         space_fingerprint=space.fingerprint,
@@ -173,16 +187,30 @@ def random_block(
     return deployed.blocks[0], calibrate(deployed, x, signed=signed)[spec.name]
 
 
-def _planned_rows(
+def _block_models(
     spec: BlockSpec, block: nn.Module, ranges: BlockRanges, precisions: Sequence[str], batch_size: int, bits: int
-) -> Iterator[PlannedRow]:
-    key = spec.cost_key
+) -> Iterator[tuple[str, onnx.ModelProto]]:
+    """A block's models by precision."""
     for precision in block_class(spec.kind).precisions:
         if precision in precisions:
             exported = export_block(block, spec, batch_size=batch_size, precision=precision)
-            model = quantize_block(exported, precision, ranges, weight_bits=bits)
-            prefixed = onnx.compose.add_prefix(model, prefix="stage1.block1.token_mixer/")
-            yield PlannedRow(key, precision, model, prefixed.ByteSize())
+            yield precision, quantize_block(exported, precision, ranges, weight_bits=bits)
+
+
+def _planned_row(spec: BlockSpec, precision: str, model: onnx.ModelProto) -> PlannedRow:
+    size_bytes = onnx.compose.add_prefix(model, prefix="stage1.block1.token_mixer/").ByteSize()
+    return PlannedRow(spec.cost_key, precision, model, size_bytes, num_copies(spec), partial(repeated, model, spec))
+
+
+def num_copies(spec: BlockSpec) -> int:
+    """How often `repeated` has a block."""
+    return NUM_COPIES if spec.writes == spec.reads else 1
+
+
+def repeated(model: onnx.ModelProto, spec: BlockSpec) -> onnx.ModelProto:
+    """A block's model following itself, to be timed."""
+    copies = [dataclasses.replace(spec, name=f"copy{index}") for index in range(num_copies(spec))]
+    return chain([model] * len(copies), copies)
 
 
 def empty_model(shape: Sequence[int]) -> onnx.ModelProto:

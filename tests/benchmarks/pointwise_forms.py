@@ -61,7 +61,7 @@ def alike_of(
     space: SearchSpace, plans: list[ProfilePlan], num: int, seed: int
 ) -> Iterator[tuple[dict[str, str], list[onnx.ModelProto]]]:
     """What a model is, and its forms, one a plan; blocks without point-wise layers are left out."""
-    models = [{(row.key, row.precision): row.model for row in plan.rows} for plan in plans]
+    models = [{(row.key, row.precision): row.block for row in plan.rows} for plan in plans]
     for key, precision in models[0]:
         found = [of_plan[key, precision] for of_plan in models]
         if len({tuple(node.op_type for node in model.graph.node) for model in found}) > 1:

@@ -33,7 +33,7 @@ def found(plan: ProfilePlan) -> Measurements:
         num_threads=1,
         weight_bits=7,
         call=stats(0.002),
-        rows=tuple(stats(0.002 + times[row.key, row.precision]) for row in plan.rows),
+        rows=tuple(stats(0.002 + row.num_copies * times[row.key, row.precision]) for row in plan.rows),
         networks=tuple(stats(0.002 + sum(times[pair] for pair in network.blocks)) for network in plan.networks),
         seconds=3.0,
     )

@@ -10,7 +10,7 @@ import pytest
 from hardware_profiles.loading import noise
 from nas.profiling import ProfilePlan, num_rows, plan_profile
 from nas.profiling.features import informative_order, predict_rows
-from nas.profiling.plan import model_input
+from nas.profiling.plan import NUM_COPIES, model_input
 from search_spaces.blocks import block_class
 from search_spaces.cost import block_cost, network_cost
 from search_spaces.precision import PRECISIONS
@@ -84,6 +84,23 @@ def test_the_same_seed_plans_the_same_models(plan: ProfilePlan) -> None:
     again = plan_profile(tiny(), PRECISIONS, num_fit=20, num_held_out=10)
     assert [row.model.SerializeToString() for row in again.rows] == [row.model.SerializeToString() for row in plan.rows]
     assert [network.blocks for network in again.networks] == [network.blocks for network in plan.networks]
+
+
+def test_a_row_is_timed_as_its_block_following_itself(plan: ProfilePlan) -> None:
+    for row in plan.rows:
+        keeps_its_shape = not row.key.startswith(("stem", "downsample", "head"))
+        assert row.num_copies == (NUM_COPIES if keeps_its_shape else 1)
+        onnx.checker.check_model(row.model, full_check=True)
+        if row.precision == "fp32":
+            y = x = noise(model_input(row.model)[1])
+            for _ in range(row.num_copies):
+                y = run(row.block, y)
+            np.testing.assert_allclose(run(row.model, x), y, rtol=1e-4, atol=1e-4)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {model_input(model)[0]: x})[0])
 
 
 def test_the_first_rows_cover_the_others_better_than_the_last(plan: ProfilePlan) -> None:
