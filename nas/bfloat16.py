@@ -30,9 +30,12 @@ class Bfloat16Block(nn.Module):
                 tensor.copy_(to_bfloat16(tensor))
 
     def forward(self, *streams: torch.Tensor) -> Any:
-        rounded = [to_bfloat16(stream) for stream in streams]
+        rounded = [x if hasattr(x, "is_bfloat16") else to_bfloat16(x) for x in streams]
         with file_form(self.block, "bf16"), _RoundedResults():
-            return _read(self.block(*rounded))
+            results = _read(self.block(*rounded))
+        for result in results if isinstance(results, tuple) else (results,):
+            result.is_bfloat16 = True  # the next block need not round it again
+        return results
 
 
 class _RoundedResults(TorchFunctionMode):
