@@ -13,8 +13,8 @@ from hardware_profiles.measure import Sampler
 from hardware_profiles.runtimes.runtime import Runtime
 
 MIN_ROUNDS = 5
-CALLS_BEFORE = 8
-"""Of each model, to load it, to see how long it takes and to warm it up; a round has two, or more of less than 1 ms."""
+SAMPLES_BEFORE = 3
+"""Of each model before the rounds, to see how long a call takes; each round takes one more."""
 
 SHARE_FOR_NETWORKS = 0.4
 """Of a budget that is too short for all models, what whole networks may take at most."""
@@ -83,11 +83,11 @@ class _Loading:
     def __init__(self, runtime: Runtime, refused: Mapping[str, str], clock: Callable[[], float]) -> None:
         self.refused = dict(refused)
         self._runtime, self._clock = runtime, clock
-        self._start_s, self._call_s = clock(), 0.0
+        self._start_s, self._samples_s = clock(), 0.0
 
     def needed_s(self) -> float:
         """Seconds from the first load to the end of the fewest rounds over all that was loaded."""
-        return self._clock() - self._start_s + (CALLS_BEFORE + 2 * MIN_ROUNDS) * self._call_s
+        return self._clock() - self._start_s + (SAMPLES_BEFORE + MIN_ROUNDS) * self._samples_s
 
     def load_within(self, limit_s: float, make: Callable[[], Model]) -> Sampler | None:
         """What `load` gives; None, and no model is made, when measuring takes `limit_s` seconds already."""
@@ -104,5 +104,7 @@ class _Loading:
                 return None  # some row will tell which precision it was
             self.refused[model.precisions[0]] = str(error)
             return None
-        self._call_s += sampler(1)
+        start_s = self._clock()
+        sampler(1)
+        self._samples_s += self._clock() - start_s
         return sampler

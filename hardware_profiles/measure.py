@@ -23,16 +23,16 @@ What else runs on a machine only ever slows a run down, so its fastest samples a
 follow the neighbours of a virtual machine, whose processor was shared four fifths of the time when this was chosen.
 """
 
-WARM_S = 1e-3
-"""How long a sample runs untimed first, at most."""
+WARM_CALLS = 5
+"""How often a sample runs untimed first, at most.
 
-WARM_CALLS = 3
-"""How often it is called in that time, at most.
-
-One call doesn't bring all of a network back into the caches that the other runs of a round pushed it out of: on an
-Intel processor with 2 MB of second-level cache, networks with 1 to 3 MB of weights took 9 to 25 % longer in the second
-call than in the third, and no less in later ones.
+It takes several calls to bring a network back into the caches that the other runs of a round pushed it out of, most
+where an outer cache holds what an inner one gave up: networks of 1 to 3 ms on an AMD EPYC took 7 to 22 % longer in the
+second call than in the tenth, 3 to 12 % in the third, 0 to 3 % in the sixth.
 """
+
+WARM_S = 10e-3
+"""How long it does so, at most: a network that takes longer doesn't fit into caches in the first place."""
 
 MAX_LOOPS = 1_000
 MAX_ROUNDS = 10_000
@@ -61,22 +61,23 @@ Round = tuple[float, ...]
 """Seconds that a call of each run took, all of them timed one after the other."""
 
 
-def timed(run: Run, clock: Clock = time.perf_counter, *, warm_calls: int = WARM_CALLS) -> Sampler:
-    """The sampler of a callable, of which a sample begins with one call, and with up to `warm_calls` within `WARM_S`.
+def timed(run: Run, clock: Clock = time.perf_counter, *, awake_s: float = 0.0) -> Sampler:
+    """The sampler of a callable, of which a sample begins with `WARM_CALLS` untimed calls, or those within `WARM_S`.
 
-    They bring back into the caches what the other runs of a round pushed out. Without them a looped short run is timed
-    warm and a long one cold, and the parts of a network sum to less than the network. The first call counts only where
-    it was faster, so where something disturbed the others.
+    Without them a looped short run is timed warm and a long one cold, and the parts of a network sum to less than the
+    network. Untimed calls go on until `awake_s` seconds have passed. The first call counts only where it was faster, so
+    where something disturbed the others.
     """
 
     def sample(num_loops: int) -> float:
         start_s = clock()
         run()
-        first_s = clock() - start_s
-        for _ in range(warm_calls - 1):
-            if clock() - start_s >= WARM_S:
-                break
+        first_s = passed_s = clock() - start_s
+        num_calls = 1
+        while passed_s < awake_s or (num_calls < WARM_CALLS and passed_s < WARM_S):
             run()
+            num_calls += 1
+            passed_s = clock() - start_s
         start_s = clock()
         for _ in range(num_loops):
             run()
@@ -108,8 +109,8 @@ def measure_interleaved(
 class InterleavedTiming:
     """Times all `samplers` in rounds, so that a quiet minute of the machine falls on all of them alike.
 
-    Every round takes one sample of each, as long as `choose_loops` says; every second round goes in reverse order.
-    Rounds of several moments count together: a machine may be busy throughout one of them.
+    Every round takes one sample of each, as long as `choose_loops` says, in an order of its own. Rounds of several
+    moments count together: a machine may be busy throughout one of them.
 
     Raises:
         ValueError: `num_warmup` is below one.
@@ -172,22 +173,22 @@ def take_rounds(
 ) -> Iterator[Round]:
     """Rounds while the next one still fits into `budget_s` seconds; what is done with each of them takes part of these.
 
-    Together with `num_before` earlier ones there are at least `min_rounds`, whatever they take; every second goes in
-    reverse order.
+    Together with `num_before` earlier ones there are at least `min_rounds`, whatever they take. Each has an order of
+    its own: none of the runs comes always after the same one, or twice in a row more often than the others.
     """
     start_s = round_start_s = clock()
     for number in range(num_before, MAX_ROUNDS):
-        yield _take_round(samplers, loops, backward=number % 2 == 1)
+        yield _take_round(samplers, loops, number)
         now_s = clock()
         round_s, round_start_s = now_s - round_start_s, now_s
         if number + 1 >= min_rounds and now_s - start_s + round_s > budget_s:
             return
 
 
-def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], *, backward: bool) -> Round:
-    order = range(len(samplers))
-    seconds = {index: samplers[index](loops[index]) for index in (reversed(order) if backward else order)}
-    return tuple(seconds[index] for index in order)
+def _take_round(samplers: Sequence[Sampler], loops: Sequence[int], number: int) -> Round:
+    order = np.random.default_rng(number).permutation(len(samplers))
+    seconds = {index: samplers[index](loops[index]) for index in order}
+    return tuple(seconds[index] for index in range(len(samplers)))
 
 
 def summarise(rounds: Sequence[Round], loops: Sequence[int]) -> list[LatencyStats]:

@@ -8,7 +8,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from hardware_profiles.errors import ProfileError, one_line, unknown_name
-from hardware_profiles.measure import MAX_LOOPS, WARM_CALLS, Sampler, timed
+from hardware_profiles.measure import Sampler, timed
 from hardware_profiles.runtimes.runtime import Runtime, Session, check_threads
 
 _ORT_ERRORS = (
@@ -26,9 +26,9 @@ _ORT_ERRORS = (
 """ONNX Runtime's exceptions have no common base class below Exception."""
 
 
-SPIN_US = "1000"
-"""How long threads stay awake: no longer than `WARM_S`, in which those of the session before fall asleep, and longer
-than the parts that one thread does alone.
+AWAKE_S = 1e-3
+"""How long several threads stay awake: longer than the parts that one thread does alone. So long untimed calls last at
+least, for those of the session before to fall asleep.
 
 By default it is tens of milliseconds: of 100 sessions in turn, a network of 3.1 ms took 5.7 to 11.7 in its first runs.
 """
@@ -62,7 +62,7 @@ class OnnxRuntime(Runtime):
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.num_threads
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)
+        options.add_session_config_entry("session.intra_op.spin_duration_us", f"{1e6 * AWAKE_S:.0f}")
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3  # errors only; warnings about unused initialisers would break the progress bar
         source = model if isinstance(model, bytes) else str(model)
@@ -77,14 +77,14 @@ class OnnxRuntime(Runtime):
                 f"ONNX Runtime {self.version} can't start {self._provider} here; install what it needs, or leave "
                 "--device away to run on the processor"
             )
-        return OnnxSession(inference, warm_calls=WARM_CALLS if self.num_threads == 1 else MAX_LOOPS)
+        return OnnxSession(inference, awake_s=0.0 if self.num_threads == 1 else AWAKE_S)
 
 
 class OnnxSession(Session):
     """A model loaded by `OnnxRuntime`."""
 
-    def __init__(self, inference: ort.InferenceSession, *, warm_calls: int) -> None:
-        self._inference, self._warm_calls = inference, warm_calls
+    def __init__(self, inference: ort.InferenceSession, *, awake_s: float) -> None:
+        self._inference, self._awake_s = inference, awake_s
         self._input_names = [node.name for node in inference.get_inputs()]
         self._output_names = [node.name for node in inference.get_outputs()]
 
@@ -113,7 +113,7 @@ class OnnxSession(Session):
         return run_bound
 
     def sampler(self, inputs: Mapping[str, np.ndarray]) -> Sampler:
-        return timed(self.runner(inputs), warm_calls=self._warm_calls)
+        return timed(self.runner(inputs), awake_s=self._awake_s)
 
     def _check_names(self, inputs: Mapping[str, np.ndarray]) -> None:
         if set(inputs) != set(self._input_names):

@@ -1,5 +1,6 @@
 """Timing, with a clock that only the timed runs move."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -75,7 +76,7 @@ def test_short_runs_are_looped_until_a_sample_is_long_enough() -> None:
 def test_a_latency_is_the_mean_of_the_fastest_samples(samples_ms: list[float]) -> None:
     clock, untimed_ms = FakeClock(), 77.0
     run = FakeRun(
-        clock, 1.0, 1.0, *(duration_ms for sample_ms in samples_ms for duration_ms in (untimed_ms, sample_ms))
+        clock, untimed_ms, 1.0, *(duration_ms for sample_ms in samples_ms for duration_ms in (untimed_ms, sample_ms))
     )
     stats = measure_interleaved([run], budget_s=0, num_warmup=1, min_rounds=len(samples_ms), clock=clock)[0]
 
@@ -91,24 +92,27 @@ def test_a_latency_is_the_mean_of_the_fastest_samples(samples_ms: list[float]) -
 
 def test_the_first_call_counts_where_something_disturbed_the_others() -> None:
     clock = FakeClock()
-    assert timed(FakeRun(clock, 2, 3, 3), clock)(2) == pytest.approx(2e-3)
-    assert timed(FakeRun(clock, 4, 3, 3), clock)(2) == pytest.approx(3e-3)
+    assert timed(FakeRun(clock, 20, 30, 30), clock)(2) == pytest.approx(20e-3)
+    assert timed(FakeRun(clock, 40, 30, 30), clock)(2) == pytest.approx(30e-3)
 
 
-def test_every_round_takes_one_sample_of_each_run_in_alternating_order() -> None:
+def test_every_round_takes_one_sample_of_each_run_in_an_order_of_its_own() -> None:
     clock, log = FakeClock(), []
-    runs = [FakeRun(clock, 1, name=name, log=log) for name in "abc"]
-    measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=3, clock=clock)
-    assert "".join(log) == "aabbcc" * 2 + "ccbbaa" + "aabbcc"  # warm-up and rounds: untimed and timed call of each
+    runs = [FakeRun(clock, 20, name=name, log=log) for name in "abc"]
+    measure_interleaved(runs, budget_s=0, num_warmup=1, min_rounds=60, clock=clock)
+    calls = "".join(log)
+    assert calls[::2] == calls[1::2]  # an untimed and a timed one
+    rounds = [calls[place : place + 6 : 2] for place in range(6, len(calls), 6)]  # after the warm-up
+    assert set(rounds) == {"".join(order) for order in itertools.permutations("abc")}
 
 
 @given(st.floats(0.02, 1.0), st.integers(1, 8))
 def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s: float, min_rounds: int) -> None:
     clock = FakeClock()
-    runs = [FakeRun(clock, 3), FakeRun(clock, 7)]
+    runs = [FakeRun(clock, 13), FakeRun(clock, 17)]
     stats = measure_interleaved(runs, budget_s=budget_s, num_warmup=2, min_rounds=min_rounds, clock=clock)
-    round_s = 2 * 0.010
-    fewest_s = 4 * 0.010 + min_rounds * round_s
+    round_s = 2 * 0.030
+    fewest_s = 4 * 0.030 + min_rounds * round_s
     assert clock.now_s <= max(budget_s, fewest_s) + 1e-9
     assert clock.now_s > budget_s - round_s - 1e-9
     assert stats[0].num_runs == stats[1].num_runs >= min_rounds
@@ -116,16 +120,16 @@ def test_measuring_stops_at_the_budget_but_not_before_the_fewest_rounds(budget_s
 
 def test_rounds_of_several_moments_count_together() -> None:
     clock, log = FakeClock(), []
-    runs = [FakeRun(clock, 2, name="a", log=log), FakeRun(clock, 4, name="b", log=log)]
+    runs = [FakeRun(clock, 20, name="a", log=log), FakeRun(clock, 40, name="b", log=log)]
     interleaved = timing.InterleavedTiming([timed(run, clock) for run in runs], num_warmup=1, clock=clock)
     clock.slowdown = 1.5  # busy throughout
     interleaved.take(0, min_rounds=1)
-    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([3, 6])
+    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([30, 60])
     clock.slowdown = 1.0
     interleaved.take(0, min_rounds=2)
-    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([2, 4])
+    assert [stat.latency_ms for stat in interleaved.stats()] == pytest.approx([20, 40])
     assert [stat.num_runs for stat in interleaved.stats()] == [3, 3]
-    assert "".join(log) == "aabb" + "aabb" + "aabb" + "bbaa"  # warmed up once
+    assert len(log) == 4 * (1 + 3)  # warmed up once
 
 
 def test_most_of_the_time_may_be_slow() -> None:
@@ -156,11 +160,13 @@ def test_a_slow_spell_hits_all_runs_alike_so_their_ratio_stays() -> None:
     assert stats[1].latency_ms / stats[0].latency_ms == pytest.approx(2)
 
 
-@pytest.mark.parametrize(("untimed_ms", "warm_calls"), [([0.2] * 3, 3), ([0.3] * 4, 9), ([0.6] * 2, 3), ([5], 9)])
-def test_a_sample_runs_untimed_a_few_times_but_not_for_long(untimed_ms: list[float], warm_calls: int) -> None:
+@pytest.mark.parametrize(
+    ("untimed_ms", "awake_s"), [([0.2] * WARM_CALLS, 0.0), ([4] * 3, 0.0), ([20], 0.0), ([0.15] * 7, 1e-3)]
+)
+def test_a_sample_runs_untimed_some_times_but_not_for_long(untimed_ms: list[float], awake_s: float) -> None:
     clock = FakeClock()
     run = FakeRun(clock, *untimed_ms, 0.1)
-    assert timed(run, clock, warm_calls=warm_calls)(4) == pytest.approx(1e-4)
+    assert timed(run, clock, awake_s=awake_s)(4) == pytest.approx(1e-4)
     assert run.num_calls == len(untimed_ms) + 4
 
 
