@@ -1,5 +1,6 @@
 """What a network is worth: batch-norm statistics of its own, then top-1 accuracy and smoother scores."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +14,12 @@ from nas.data import ImageData, Split
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 BATCH_SIZE = 256
+"""Images whose batch-norm statistics are taken together, and at most so many are evaluated at once."""
+
+BATCH_PIXELS = 256 * 32 * 32
+"""Of images that are evaluated at once: 16 of 128 pixels take half the time of 256, whose activations are written to
+memory that the system hands out, and empties, anew for each operator."""
+
 NUM_CALIBRATION_IMAGES = 1024
 """Training images from which batch-norm statistics and activation ranges are taken."""
 
@@ -52,7 +59,14 @@ def recalibrate(network: NetworkT, data: ImageData, *, num_images: int = NUM_CAL
 @torch.no_grad()
 def predict_logits(network: nn.Module, images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:
     """Logits (B, classes) of raw images."""
-    return torch.cat([network(x_BCHW) for x_BCHW in batches(images_BCHW, data)])
+    num_at_once = images_at_once(images_BCHW, group=getattr(network, "batch_size", 1))
+    return torch.cat([network(x_BCHW) for x_BCHW in batches(images_BCHW, data, num_at_once)])
+
+
+def images_at_once(images_BCHW: torch.Tensor, *, group: int) -> int:
+    """How many images fit into `BATCH_PIXELS`, in whole groups of as many as the target takes at once."""
+    num_fit = min(BATCH_SIZE, BATCH_PIXELS // math.prod(images_BCHW.shape[2:]))
+    return group * max(1, num_fit // group)
 
 
 def predict_classes(network: nn.Module, images_BCHW: torch.Tensor, data: ImageData) -> torch.Tensor:

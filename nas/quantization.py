@@ -54,7 +54,7 @@ def simulate(
         _simulated_block(block, policy[spec.name], ranges.get(spec.name, {}), batch_size, weight_bits)
         for spec, block in zip(network.specs, network.blocks, strict=True)
     ]
-    return Network(network.specs, blocks).eval()
+    return Network(network.specs, blocks, batch_size=batch_size).eval()
 
 
 def _simulated_block(

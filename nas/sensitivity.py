@@ -13,7 +13,7 @@ from hardware_profiles.profile import HardwareProfile
 from nas.allocation import allocate
 from nas.data import ImageData
 from nas.errors import CandidateError
-from nas.evaluation import BATCH_SIZE, batches
+from nas.evaluation import batches, images_at_once
 from nas.progress import Progress, no_progress
 from search_spaces import Architecture, BlockSpec, Network, SearchSpace
 from search_spaces.blocks import block_class
@@ -61,12 +61,13 @@ def measure_sensitivity(
     split = data.validation.spread(num_images)
     network = network_of(Candidate(architecture=architecture))
     damage = {key: np.zeros(2) for key in replaced}
-    num_batches, labels = -(-len(split) // BATCH_SIZE), split.labels_B.split(BATCH_SIZE)
-    for index, x_BCHW in enumerate(batches(split.images_BCHW, data)):
+    num_at_once = images_at_once(split.images_BCHW, group=profile.batch_size)
+    labels = split.labels_B.split(num_at_once)
+    for index, x_BCHW in enumerate(batches(split.images_BCHW, data, num_at_once)):
         logits_BK, changed_BK = _change_each(network, replaced, x_BCHW)
         for key in replaced:
             damage[key] += _damage(logits_BK, changed_BK[key], labels[index])
-        progress(index + 1, num_batches, "images seen in every precision")
+        progress(index + 1, len(labels), "images seen in every precision")
     means = {key: total / len(split) for key, total in damage.items()}
     return pd.DataFrame([row for place in range(len(specs)) for row in _rows(place, specs[place], profile, means)])
 

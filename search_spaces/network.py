@@ -72,8 +72,10 @@ class BlockSpec:
 class Network(nn.Module):
     """Blocks in sequence; `forward` maps images (B, C, H, W) to what the last block writes: logits (B, classes)."""
 
-    def __init__(self, specs: Iterable[BlockSpec], blocks: Iterable[nn.Module]):
+    def __init__(self, specs: Iterable[BlockSpec], blocks: Iterable[nn.Module], *, batch_size: int = 1):
         super().__init__()
+        self.batch_size = batch_size
+        """Images that share what depends on a batch at inference: ranges of dynamic quantization."""
         self.specs = tuple(specs)
         check_chain(self.specs)
         self.blocks = nn.ModuleList(blocks)

@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from nas.data import ImageData, Split
-from nas.evaluation import accuracy_pct, batches, normalize, recalibrate, score
+from nas.evaluation import (
+    accuracy_pct,
+    batches,
+    images_at_once,
+    normalize,
+    predict_logits,
+    recalibrate,
+    score,
+)
 from tests.tiny_space import tiny
 
 
@@ -56,3 +64,24 @@ def test_scores_are_means_over_images_one_by_one(tiny_data: ImageData) -> None:
     assert found.accuracy_pct == accuracy_pct(network, split, tiny_data) == pytest.approx(100 * hits / len(split))
     assert found.cross_entropy == pytest.approx(-sum(map(math.log, chances)) / len(split), rel=1e-4)
     assert found.true_class_pct == pytest.approx(100 * sum(chances) / len(split), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "group", "expected"), [(28, 1, 256), (32, 1, 256), (32, 3, 255), (128, 1, 16), (128, 64, 64)]
+)
+def test_large_images_are_evaluated_few_at_once_in_whole_groups(image_size: int, group: int, expected: int) -> None:
+    assert images_at_once(torch.empty(0, 3, image_size, image_size), group=group) == expected
+
+
+def test_dynamic_ranges_are_those_of_the_batches_that_the_target_sees(tiny_data: ImageData) -> None:
+    class RangeOfBatch(nn.Module):
+        batch_size = 3
+
+        def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+            return torch.stack([x_BCHW[index // 3 * 3 :][:3].amax() for index in range(len(x_BCHW))])[:, None]
+
+    images_BCHW = tiny_data.train.images_BCHW[:260]
+    together = predict_logits(RangeOfBatch(), images_BCHW, tiny_data)
+    batch_by_batch = [predict_logits(RangeOfBatch(), part, tiny_data) for part in images_BCHW.split(3)]
+    assert len(images_BCHW) == 260
+    torch.testing.assert_close(together, torch.cat(batch_by_batch))
