@@ -32,8 +32,8 @@ second call than in the tenth, 3 to 12 % in the third, 0 to 3 % in the sixth.
 """
 
 WARM_S = 10e-3
-"""How long it does so, at most: a network of 4 ms took 0 to 2 % longer in the fourth call than later, and a round of
-larger ones would take too long."""
+"""How long it does so, at most: networks of 3 to 5 ms took 0 to 3 % longer in the fourth call than later, and a round
+of larger ones would take too long."""
 
 MAX_LOOPS = 1_000
 MAX_ROUNDS = 10_000
