@@ -36,7 +36,8 @@ SMOOTHING = 1e-4
 class OperatorRange:
     """Smallest and largest value that goes into and comes out of one weighted operator, 0 always between them.
 
-    `signed`: integers of values of both signs are signed, and steps symmetric about 0.
+    `signed`: integers of values of both signs are signed, and steps symmetric about 0. `exact`: static int8 leaves the
+    operator in fp32.
     """
 
     input_low: float
@@ -44,6 +45,7 @@ class OperatorRange:
     output_low: float
     output_high: float
     signed: bool = False
+    exact: bool = False
 
     @property
     def input(self) -> tuple[float, int]:
@@ -72,7 +74,7 @@ Ranges = Mapping[str, Mapping[str, OperatorRange]]
 
 
 def operators(block: nn.Module) -> dict[str, nn.Module]:
-    """The parts of a deployed block that int8 touches: linear layers, and convolutions with the ReLU fused to them."""
+    """The weighted parts of a deployed block: linear layers, and convolutions with the ReLU fused to them."""
     found: dict[str, nn.Module] = {}
     for path, module in block.named_modules():
         parent = path.rpartition(".")[0]
@@ -164,7 +166,11 @@ def _recorder(
         input_low, input_high = _range(inputs[0], where, threshold)
         output_low, output_high = _range(output, where, threshold)
         found[path] = OperatorRange(
-            input_low=input_low, input_high=input_high, output_low=output_low, output_high=output_high
+            input_low=input_low,
+            input_high=input_high,
+            output_low=output_low,
+            output_high=output_high,
+            exact=isinstance(module, ConvRelu) and module.exact,
         )
 
     return record

@@ -26,6 +26,8 @@ from search_spaces.precision import QuantizationPolicy
 OPSET = 17
 INPUT, OUTPUT = "image", "logits"
 """Names of a whole network's input (B, C, H, W), normalised, and output (B, classes)."""
+ZERO = "zero"
+"""Name of the number that some activations are compared with."""
 
 
 def export_block(block: nn.Module, spec: BlockSpec, *, batch_size: int = 1, precision: str = "fp32") -> onnx.ModelProto:
@@ -61,7 +63,7 @@ def quantize_block(
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
     if precision in WEIGHT_ONLY_BITS:
-        return weights_in_blocks(copied, WEIGHT_ONLY_BITS[precision])
+        return _relus_as_max(weights_in_blocks(copied, WEIGHT_ONLY_BITS[precision]))
     inferred = onnx.shape_inference.infer_shapes(copied)
     add_infer_metadata(inferred)
     weighted = weighted_nodes(inferred.graph)
@@ -72,6 +74,8 @@ def quantize_block(
             None, nodes, [], ["MatMul"], {"MatMulConstBOnly": True},
         )  # fmt: skip
     else:
+        weighted = [node for node, item in zip(weighted, ranges.values(), strict=True) if not item.exact]
+        ranges = {path: item for path, item in ranges.items() if not item.exact}
         nodes = [node.name for node in weighted]
         quantizer = QDQQuantizer(
             inferred, True, weight_bits < 8, QuantType.QInt8, QuantType.QUInt8,
@@ -87,7 +91,7 @@ def quantize_block(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     _keep_stream(quantizer.model.model.graph, set(nodes))
-    return quantizer.model.model
+    return _relus_as_max(quantizer.model.model)
 
 
 def _quantize_biases(quantizer: QDQQuantizer, graph: onnx.GraphProto, weighted: Sequence[onnx.NodeProto]) -> None:
@@ -118,6 +122,23 @@ def _keep_stream(graph: onnx.GraphProto, quantized: set[str]) -> None:
             original = producers.get(quantize.input[0]) if quantize is not None else None
             if quantize is not None and (original is None or original.name not in quantized):
                 node.input[index] = quantize.input[0]
+
+
+def _relus_as_max(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, changed in place, with max(x, 0) for each ReLU that no runtime fuses: after a product of matrices.
+
+    Where onnxruntime-web may write over a ReLU's input, that takes it up to seven times as long as the maximum.
+    """
+    graph = model.graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    fused = {name for node in graph.node if node.op_type == "QuantizeLinear" for name in node.input}
+    for node in graph.node:
+        if node.op_type == "Relu" and producers.get(node.input[0]) != "Conv" and node.output[0] not in fused:
+            node.op_type = "Max"
+            node.input.append(ZERO)
+            if not any(initializer.name == ZERO for initializer in graph.initializer):
+                graph.initializer.append(onnx.numpy_helper.from_array(np.array(0, np.float32), ZERO))
+    return model
 
 
 def weighted_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:

@@ -64,7 +64,7 @@ def _simulated_block(
         return Bfloat16Block(block)
     replaced: dict[int, nn.Module] = {}
     for path, operator in operators(block).items() if precision != "fp32" else ():
-        if precision == "int8":
+        if precision == "int8" and not ranges[path].exact:
             quantizes_output = are_outputs_quantized(block, operator)
             replaced[id(operator)] = StaticOperator(operator, ranges[path], weight_bits, quantizes_output)
         elif isinstance(operator, nn.Linear):  # the other precisions are for matrix multiplications
@@ -92,6 +92,8 @@ def check_policy(network: Network, policy: QuantizationPolicy, ranges: Ranges) -
 def _check_ranges(name: str, block: nn.Module, ranges: Mapping[str, OperatorRange]) -> None:
     for path, operator in operators(block).items():
         seen = ranges[path]
+        if seen.exact:
+            continue
         quantized = [("input", seen.input_low, seen.input_high)]
         if are_outputs_quantized(block, operator):
             quantized.append(("output", seen.output_low, seen.output_high))

@@ -31,8 +31,10 @@ def softmax_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.
 
 
 def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
-    """ReLU kernel instead of softmax (EfficientViT, Cai et al. 2023): cost linear in tokens; (B, N, T, D)."""
-    q_BNTD, k_BNSD = F.relu(q_BNTD), F.relu(k_BNSD)
+    """ReLU kernel instead of softmax (EfficientViT, Cai et al. 2023): cost linear in tokens; (B, N, T, D).
+
+    Queries and keys come after the ReLU.
+    """
     context_BNDD = k_BNSD.transpose(-1, -2) @ v_BNSD
     total_BNT1 = q_BNTD @ k_BNSD.sum(dim=-2, keepdim=True).transpose(-1, -2)
     return (q_BNTD @ context_BNDD) / (total_BNT1 + 1e-3)
@@ -40,7 +42,6 @@ def linear_attention(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.T
 
 def linear_attention_by_channels(q_BNDT: torch.Tensor, k_BNDS: torch.Tensor, v_BNDS: torch.Tensor) -> torch.Tensor:
     """`linear_attention` of tensors with channels before tokens; (B, N, D, T)."""
-    q_BNDT, k_BNDS = F.relu(q_BNDT), F.relu(k_BNDS)
     context_BNDD = v_BNDS @ k_BNDS.transpose(-1, -2)
     total_BN1T = k_BNDS.sum(dim=-1, keepdim=True).transpose(-1, -2) @ q_BNDT
     return (context_BNDD @ q_BNDT) / (total_BN1T + 1e-3)
@@ -91,11 +92,13 @@ class Attention(Block):
 class LinearAttention(Attention):
     """x + project(linear attention(q, k, v of depth-wise(x)))."""
 
-    mix = staticmethod(linear_attention)
+    @staticmethod
+    def mix(q_BNTD: torch.Tensor, k_BNSD: torch.Tensor, v_BNSD: torch.Tensor) -> torch.Tensor:
+        return linear_attention(F.relu(q_BNTD), F.relu(k_BNSD), v_BNSD)
 
 
 class DeployedAttention(PointwiseBlock):
-    """The same with folded norms, and softmax's scale inside the query's weights.
+    """The same with folded norms, and softmax's scale inside the query's weights; a ReLU follows its layer at once.
 
     Keys and values are unpacked: of one layer for both, runtimes copy each from what it gives.
     """
@@ -106,8 +109,8 @@ class DeployedAttention(PointwiseBlock):
         self.shape = block.reads[0].shape
         self.local = block.local.folded()
         channels = block.query.out_channels
-        self.query = Pointwise(block.query)
-        self.key = Pointwise(block.key_value, outputs=slice(channels))
+        self.query = Pointwise(block.query, relu=self.linear)
+        self.key = Pointwise(block.key_value, outputs=slice(channels), relu=self.linear)
         self.value = Pointwise(block.key_value, outputs=slice(channels, None))
         self.project = block.project.folded_pointwise()
         if not self.linear:

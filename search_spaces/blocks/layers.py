@@ -47,10 +47,14 @@ def conv_norm_axes(name: str, out: str, into: str = "") -> dict[str, tuple[str, 
 
 
 class ConvRelu(nn.Sequential):
-    """A deployed convolution and its ReLU: runtimes fuse the two, and quantize what comes after the ReLU."""
+    """A deployed convolution and its ReLU: runtimes fuse the two, and quantize what comes after the ReLU.
 
-    def __init__(self, conv: nn.Conv2d):
+    With `exact` it stays fp32 where its block is static int8.
+    """
+
+    def __init__(self, conv: nn.Conv2d, *, exact: bool = False):
         super().__init__(conv, nn.ReLU())
+        self.exact = exact
 
 
 class Pointwise(nn.Linear):

@@ -157,6 +157,30 @@ def test_no_weights_are_dequantized_while_an_int8_file_runs(tmp_path: Path, conv
     assert {"QLinearConv", "QGemm"} <= {node.op_type for node in graph.node}
 
 
+def test_int8_reads_the_image_as_it_is() -> None:
+    spec = CASES["stem, stride 2"]
+    network, ranges, _ = deployed((spec,))
+    model = quantize_block(export_block(network.blocks[0], spec), "int8", ranges[spec.name])
+    first, second = (node for node in model.graph.node if node.op_type == "Conv")
+    assert first.input[0] == model.graph.input[0].name
+    assert second.input[0].endswith("DequantizeLinear_Output")
+
+
+@each_form
+@pytest.mark.parametrize(("case", "precision"), INT8_CASES)
+def test_each_relu_of_a_quantized_file_is_one_that_runtimes_fuse(
+    case: str, precision: str, convolutions: tuple[str, ...]
+) -> None:
+    spec = CASES[case]
+    network, ranges, _ = deployed((spec,), convolutions=convolutions)
+    exported = export_block(network.blocks[0], spec, precision=precision)
+    graph = quantize_block(exported, precision, ranges[spec.name]).graph
+    convolved = {node.output[0] for node in graph.node if node.op_type == "Conv"}
+    quantized = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    relus = [node for node in graph.node if node.op_type == "Relu"]
+    assert [node.name for node in relus if node.input[0] not in convolved and node.output[0] not in quantized] == []
+
+
 def test_a_file_imports_each_set_of_operators_once() -> None:
     network, ranges, _ = deployed(SPACE.blocks(SPACE.largest()), count=4)
     for precision in PRECISIONS:

@@ -92,6 +92,16 @@ def test_static_operators_round_inputs_and_convolution_outputs_to_calibrated_lev
 
 
 @torch.no_grad()
+def test_static_int8_leaves_the_convolution_over_the_image_in_fp32() -> None:
+    spec = CASES["stem, stride 2"]
+    network, ranges, x_BCHW = deployed((spec,))
+    simulated = simulate(network, uniform_policy((spec,), "int8"), ranges)
+    plain, changed = ([m for m in n.modules() if isinstance(m, nn.Conv2d)] for n in (network, simulated))
+    assert [torch.equal(old.weight, new.weight) for old, new in zip(plain, changed, strict=True)] == [True, False]
+    assert torch.equal(simulated.blocks[0][0](x_BCHW), network.blocks[0][0](x_BCHW))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("num_inputs", [1, 16, 32, 40, 96, 288])
 def test_blocks_of_weights_are_rounded_as_onnx_runtime_packs_them(num_inputs: int, bits: int) -> None:
@@ -197,7 +207,7 @@ class TestPoliciesThatCannotBe:
 
     def test_an_operator_that_saw_only_zeros_has_no_static_scale(self, apply) -> None:
         network, ranges, _ = deployed(SPECS)
-        (path, found), *_ = ranges["stem"].items()
+        *_, (path, found) = ranges["stem"].items()
         silent = dataclasses.replace(found, output_low=0.0, output_high=0.0)
         dead = {**ranges, "stem": {**ranges["stem"], path: silent}}
         message = f"the output of operator '{path}' of block 'stem' was always zero.*another precision"

@@ -7,7 +7,7 @@ import torch
 
 from search_spaces import BlockSpec, Network, SpaceError, build_network, hybrid_tiny
 from search_spaces.blocks import BLOCKS, Block, Port, WeightMap, block_class
-from search_spaces.blocks.attention import linear_attention
+from search_spaces.blocks.attention import LinearAttention
 from tests.search_spaces.block_cases import CASES, FEATURES, randomize
 
 cases = pytest.mark.parametrize("spec", CASES.values(), ids=CASES)
@@ -53,7 +53,7 @@ def test_linear_attention_is_a_weighted_mean_with_relu_similarities() -> None:
             weights = [float(q[b, 0, t].clamp(min=0) @ k[b, 0, s].clamp(min=0)) for s in range(5)]
             total = sum(w * v[b, 0, s] for s, w in enumerate(weights))
             expected[b, 0, t] = total / (sum(weights) + 1e-3)
-    torch.testing.assert_close(linear_attention(q, k, v), expected)
+    torch.testing.assert_close(LinearAttention.mix(q, k, v), expected)
 
 
 def test_small_kernels_are_the_centre_of_large_ones() -> None:
