@@ -281,10 +281,12 @@ def _run_and_time(
     return outputs, timing.stats()
 
 
-def time_sessions(sessions: Sequence[Session], data: ImageData, batch_size: int) -> list[LatencyStats]:
-    """Latencies at the target's batch, in turn."""
+def time_sessions(
+    sessions: Sequence[Session], data: ImageData, batch_size: int, *, model_s: float = TIMING_S_PER_MODEL
+) -> list[LatencyStats]:
+    """Latencies at the target's batch, in turn, of `model_s` seconds for each of them."""
     timing = _timing(sessions, data, batch_size)
-    timing.take(TIMING_S_PER_MODEL * len(sessions))
+    timing.take(model_s * len(sessions))
     return timing.stats()
 
 

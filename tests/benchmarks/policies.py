@@ -53,6 +53,8 @@ NUM_VERIFIED = 10
 """Searched policies whose files are measured, as many as a search exports."""
 NUM_LOADS = 3
 """Times that files are loaded and timed; their latency is the median."""
+TIMING_S = 1.5
+"""Of a file and load: where neighbours leave a machine alone for a twentieth of the time, less misses those moments."""
 UNIFORM = ("fp32", "int8", "int8-dynamic", "bf16")
 """As far as the target has them."""
 
@@ -203,7 +205,10 @@ def side_by_side(
 
 def latencies(paths: list[Path], data: ImageData, runtime: Runtime, batch_size: int) -> np.ndarray:
     """Of files timed in turn: medians over `NUM_LOADS` loads."""
-    loads = [time_sessions([runtime.load(path) for path in paths], data, batch_size) for _ in range(NUM_LOADS)]
+    loads = [
+        time_sessions([runtime.load(path) for path in paths], data, batch_size, model_s=TIMING_S)
+        for _ in range(NUM_LOADS)
+    ]
     return np.median([[stats.latency_ms for stats in load] for load in loads], axis=0)
 
 
