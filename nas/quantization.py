@@ -3,8 +3,8 @@
 int8: weights are symmetric, one scale an output channel. Activations are unsigned and asymmetric, or, where the runtime
 wants that and values have both signs, signed and symmetric; one scale a tensor: calibrated (`int8`) or taken from the
 target's batch at run time (`int8-dynamic`). Weight-only (`w8`, `w4`): weights of matrix multiplications in small blocks
-with a scale and a zero point each, computed with in fp32. Matrix products without weights, softmax, norms and additions
-stay fp32. bf16: a whole block, whose sums alone are in fp32.
+with a scale and a zero point each, computed with in fp32. Matrix products without weights, softmax, norms, additions
+and the stem's convolution over the image stay fp32. bf16: a whole block, whose sums alone are in fp32.
 """
 
 import copy
