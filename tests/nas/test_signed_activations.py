@@ -71,8 +71,10 @@ def test_a_network_in_random_precisions_is_what_was_simulated(seed: int) -> None
         model = export_network(network, policy, ranges, weight_bits=BITS)
         onnx.checker.check_model(model, full_check=True)
         expected = simulate(network, policy, ranges, weight_bits=BITS)(x_BCHW)
-        *off, _ = sorted(map(rms, run(RUNTIME, model, x_BCHW) - expected))  # one image may tip at a tie of rounding
-        assert off[-1] < 0.01 * rms(network(x_BCHW) - expected)
+        *off, worst = sorted(map(rms, run(RUNTIME, model, x_BCHW) - expected))
+        rounding = rms(network(x_BCHW) - expected)
+        assert off[-1] < 0.01 * rounding
+        assert worst < 2 * rounding  # it may tip at a tie
 
 
 def test_an_evaluator_calibrates_as_its_profile_says(tiny_data: ImageData) -> None:
