@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hardware_profiles.device import describe_device
 from nas.data import ImageData
+from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
-from nas.evaluation import recalibrate, score
+from nas.evaluation import predict_logits, recalibrate, score, scores_of
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.ranking import Estimate, fidelity_figures, mean_over_seeds, ranked
 from nas.fidelity.reuse import conditions, take_over
@@ -64,16 +66,7 @@ def measure_fidelity(
         take_over(rows, plan, options.alone / CSV, about, alone)
     _train_missing(plan, rows, folder / FOLDER, options, recipe, load, progress)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
-    inherited = {}
-    for place, member in enumerate(members):
-        progress(1, 1, f"inherited accuracy {place + 1}/{len(members)}")
-        network = recalibrate(supernet.extract(member.architecture), data)
-        validation, test = (score(network, split, data) for split in (data.validation, data.test))
-        inherited[member.index] = (
-            *(validation.accuracy_pct, test.accuracy_pct),
-            *(test.cross_entropy, test.true_class_pct),
-        )
-    frame = rows.finish(inherited)
+    frame = rows.finish(inherited_scores(supernet, data, members, progress))
     figures = fidelity_figures(frame, seed=options.seed)
     one_alone = standalone_options(recipe, num_epochs=options.epochs_alone, seed=options.seed)
     num_standalone_steps = options.epochs_alone * steps_per_epoch(data, one_alone)
@@ -113,6 +106,28 @@ def training_budget(folder: Path, space: SearchSpace) -> dict[str, float | None]
     num_steps = history[-1].get("step") if history else None
     share = None if num_steps is None else num_steps / space.num_architectures()
     return {"supernet_steps": num_steps, "steps_a_sub_network": share}
+
+
+def inherited_scores(
+    supernet: Supernet, data: ImageData, members: Sequence[Member], progress: Progress = no_progress
+) -> dict[int, tuple[float, ...]]:
+    """The columns `INHERITED` of `nas.fidelity.rows` by index; estimates are fitted to all members."""
+    validation_N, test_N, misses_NI = [], [], []
+    for place, member in enumerate(members):
+        progress(1, 1, f"inherited accuracy {place + 1}/{len(members)}")
+        network = recalibrate(supernet.extract(member.architecture), data)
+        logits_BK = predict_logits(network, data.test.images_BCHW, data)
+        validation_N.append(score(network, data.validation, data).accuracy_pct)
+        test_N.append(scores_of(logits_BK, data.test))
+        misses_NI.append((logits_BK.argmax(dim=1) != data.test.labels_B).numpy())
+    estimate = ErrorEstimate.fit(np.array(misses_NI), np.array([test.cross_entropy for test in test_N]))
+    return {
+        member.index: (
+            *(validation_pct, test.accuracy_pct, test.cross_entropy, test.true_class_pct),
+            estimate(100 - test.accuracy_pct, test.cross_entropy),
+        )
+        for member, validation_pct, test in zip(members, validation_N, test_N, strict=True)
+    }
 
 
 def _train_missing(

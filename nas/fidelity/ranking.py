@@ -24,6 +24,8 @@ TITLES = {
     "cross_entropy_kendall_in_bands": "Kendall, inherited cross-entropy, mean of bands",
     "true_class_kendall": "Kendall, inherited probability of the true class",
     "true_class_kendall_in_bands": "Kendall, inherited probability of the true class, mean of bands",
+    "estimate_kendall": "Kendall, inherited estimated error",
+    "estimate_kendall_in_bands": "Kendall, inherited estimated error, mean of bands",
     "macs_kendall": "Kendall, MACs",
     "macs_spearman": "Spearman, MACs",
     "macs_kendall_in_bands": "Kendall, MACs, mean of bands",
@@ -58,9 +60,11 @@ class Ranked:
     """Mean over the seeds of `mean_over_seeds`."""
     inherited_N: np.ndarray
     cross_entropy_N: np.ndarray
-    """Inherited, in nats; NaN in tables of earlier versions, as the next."""
+    """Inherited, in nats; NaN in tables of earlier versions, as the next two."""
     true_class_N: np.ndarray
     """Inherited mean probability of the true class, in %."""
+    estimate_N: np.ndarray
+    """Inherited estimated error, in %."""
     macs_N: np.ndarray
     band_N: np.ndarray
     """Centre in MMACs; one value for all without bands."""
@@ -100,6 +104,7 @@ def ranked(frame: pd.DataFrame) -> Ranked:
         inherited_N=means["inherited_test_pct"].to_numpy(float),
         cross_entropy_N=means["inherited_test_cross_entropy"].to_numpy(float),
         true_class_N=means["inherited_test_true_class_pct"].to_numpy(float),
+        estimate_N=means["inherited_test_estimated_error_pct"].to_numpy(float),
         macs_N=means["macs"].to_numpy(float),
         band_N=means["band_mmacs"].fillna(0.0).to_numpy(float),
         seeds_NS=by_seed.loc[means["index"]].to_numpy(float),
@@ -129,14 +134,19 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
     table = ranked(frame)
     several = table.repeated()
     wanted: dict[str, tuple[Ranked, Statistic]] = {
-        "kendall": (table, inherited_kendall),
+        "kendall": (table, kendall_by(lambda t: t.inherited_N)),
         "spearman": (table, lambda t: correlation(stats.spearmanr, t.inherited_N, t.standalone_N)),
-        "macs_kendall": (table, macs_kendall),
+        "macs_kendall": (table, kendall_by(lambda t: t.macs_N)),
         "macs_spearman": (table, lambda t: correlation(stats.spearmanr, t.macs_N, t.standalone_N)),
     }
-    if np.isfinite(table.cross_entropy_N).any():
-        wanted["cross_entropy_kendall"] = (table, cross_entropy_kendall)
-        wanted["true_class_kendall"] = (table, true_class_kendall)
+    smoother = {
+        "cross_entropy_kendall": lambda t: -t.cross_entropy_N,
+        "true_class_kendall": lambda t: t.true_class_N,
+        "estimate_kendall": lambda t: -t.estimate_N,
+    }
+    for name, score in smoother.items():
+        if np.isfinite(score(table)).any():
+            wanted[name] = (table, kendall_by(score))
     if len(several.macs_N) > 1:
         wanted["seed_kendall"] = (several, seed_kendall)
     if frame["band_mmacs"].notna().any():
@@ -174,20 +184,9 @@ def estimate(
     return Estimate(value=statistic(table), low=float(low), high=float(high))
 
 
-def inherited_kendall(table: Ranked) -> float:
-    return correlation(stats.kendalltau, table.inherited_N, table.standalone_N)
-
-
-def cross_entropy_kendall(table: Ranked) -> float:
-    return correlation(stats.kendalltau, -table.cross_entropy_N, table.standalone_N)
-
-
-def true_class_kendall(table: Ranked) -> float:
-    return correlation(stats.kendalltau, table.true_class_N, table.standalone_N)
-
-
-def macs_kendall(table: Ranked) -> float:
-    return correlation(stats.kendalltau, table.macs_N, table.standalone_N)
+def kendall_by(score: Callable[[Ranked], np.ndarray]) -> Statistic:
+    """How well a score, higher for the better, ranks architectures."""
+    return lambda table: correlation(stats.kendalltau, score(table), table.standalone_N)
 
 
 def seed_kendall(table: Ranked) -> float:

@@ -16,7 +16,7 @@ from search_spaces import SearchSpace
 
 INHERITED = (
     *("inherited_validation_pct", "inherited_test_pct"),
-    *("inherited_test_cross_entropy", "inherited_test_true_class_pct"),
+    *("inherited_test_cross_entropy", "inherited_test_true_class_pct", "inherited_test_estimated_error_pct"),
 )
 
 
@@ -32,6 +32,8 @@ def load_rows(path: Path) -> pd.DataFrame:
         inherited_validation_pct, inherited_test_pct: the same for the recalibrated sub-network; NaN until the end.
         inherited_test_cross_entropy, inherited_test_true_class_pct: its other scores (`nas.evaluation.Scores`); NaN
             also in tables of earlier versions.
+        inherited_test_estimated_error_pct: what a search goes by (`nas.error_estimate`), fitted to all architectures
+            measured with it; NaN likewise.
 
     Raises:
         UserError: the file is damaged.

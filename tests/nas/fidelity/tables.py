@@ -32,6 +32,7 @@ def make_rows(
             "inherited_test_pct": inherited,
             "inherited_test_cross_entropy": np.nan,
             "inherited_test_true_class_pct": np.nan,
+            "inherited_test_estimated_error_pct": np.nan,
         }
     )
 

@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from nas.data import ImageData
+from nas.error_estimate import ErrorEstimate
 from nas.errors import UserError
-from nas.evaluation import accuracy_pct, recalibrate, score
-from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity, training_budget
+from nas.evaluation import accuracy_pct, predict_classes, recalibrate, score
+from nas.fidelity.measure import inherited_scores, is_complete, load_fidelity, measure_fidelity, training_budget
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.rows import load_rows
 from nas.fidelity.sampling import choose_members, plan_trainings
@@ -128,6 +130,22 @@ def test_inherited_accuracy_is_of_the_recalibrated_sub_network(measured: dict[st
         assert row["inherited_test_pct"] == test.accuracy_pct
         assert row["inherited_test_cross_entropy"] == test.cross_entropy
         assert row["inherited_test_true_class_pct"] == test.true_class_pct
+        assert row["inherited_test_estimated_error_pct"] == 100 - test.accuracy_pct  # three can't be regressed on
+
+
+def test_errors_are_estimated_from_what_all_members_miss(measured: dict[str, Any], tiny_data: ImageData) -> None:
+    members = choose_members(SPACE, replace(OPTIONS, num_architectures=8))
+    misses, cross_entropies, errors = [], [], []
+    for member in members:
+        network = recalibrate(measured["supernet"].extract(member.architecture), tiny_data)
+        misses.append(predict_classes(network, tiny_data.test.images_BCHW, tiny_data) != tiny_data.test.labels_B)
+        cross_entropies.append(score(network, tiny_data.test, tiny_data).cross_entropy)
+        errors.append(100 * misses[-1].float().mean().item())
+    fitted = ErrorEstimate.fit(torch.stack(misses).numpy(), np.array(cross_entropies))
+    assert fitted != ErrorEstimate()
+    found = inherited_scores(measured["supernet"], tiny_data, members)
+    expected = fitted(pd.Series(errors), pd.Series(cross_entropies))
+    assert [found[member.index][4] for member in members] == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_the_summary_says_what_was_done_and_weights_are_gone(measured: dict[str, Any]) -> None:

@@ -66,13 +66,17 @@ def test_figures_of_bands_are_means_over_bands_where_they_exist() -> None:
 
 def test_other_inherited_scores_rank_where_they_are_known() -> None:
     rows = make_rows([50.0, 51.0, 52.0, 70.0, 71.0], [1.0] * 5, bands=[1.0] * 3 + [2.0] * 2).assign(
-        inherited_test_cross_entropy=[0.5, 0.4, 0.3, 0.1, 0.2], inherited_test_true_class_pct=[3.0, 1.0, 2.0, 5.0, 6.0]
+        inherited_test_cross_entropy=[0.5, 0.4, 0.3, 0.1, 0.2],
+        inherited_test_true_class_pct=[3.0, 1.0, 2.0, 5.0, 6.0],
+        inherited_test_estimated_error_pct=[30.0, 31.0, 29.0, 12.0, 11.0],
     )
     found = values(rows)
     assert found["cross_entropy_kendall"] == pytest.approx(0.8)  # lower is better; the last two are the wrong way round
     assert found["cross_entropy_kendall_in_bands"] == pytest.approx((1 - 1) / 2)
     assert found["true_class_kendall"] == pytest.approx(0.6)
     assert found["true_class_kendall_in_bands"] == pytest.approx((-1 / 3 + 1) / 2)
+    assert found["estimate_kendall"] == pytest.approx(0.8)
+    assert found["estimate_kendall_in_bands"] == pytest.approx((1 / 3 + 1) / 2)
 
 
 def test_with_bands_smallest_and_largest_have_gaps_and_are_not_ranked() -> None:

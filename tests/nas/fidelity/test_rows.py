@@ -6,7 +6,7 @@ import pytest
 
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
-from nas.fidelity.rows import Rows, load_rows
+from nas.fidelity.rows import INHERITED, Rows, load_rows
 from nas.fidelity.sampling import Training, choose_members, plan_trainings
 from tests.nas.training.runs import small_space
 
@@ -49,26 +49,28 @@ def test_a_row_cut_short_is_dropped_whole(tmp_path: Path, kept: int) -> None:
 
 def test_finished_rows_are_in_order_and_hold_what_networks_inherit(tmp_path: Path) -> None:
     rows = write(tmp_path / "rows.csv", PLAN[::-1])
-    frame = rows.finish({0: (1.0, 2.0, 0.1, 0.2), 1: (3.0, 4.0, 0.3, 0.4), 2: (5.0, 6.0, 0.5, 0.6)})
+    frame = rows.finish({0: (1.0, 2.0, 0.1, 0.2, 10.0), 1: (3.0, 4.0, 0.3, 0.4, 30.0), 2: (5.0, 6.0, 0.5, 0.6, 50.0)})
     assert list(zip(frame["index"], frame["seed"], strict=True)) == [(0, 0), (1, 0), (2, 0), (2, 1)]
     assert frame["inherited_validation_pct"].tolist() == [1.0, 3.0, 5.0, 5.0]
     assert frame["inherited_test_pct"].tolist() == [2.0, 4.0, 6.0, 6.0]
     assert frame["inherited_test_cross_entropy"].tolist() == [0.1, 0.3, 0.5, 0.5]
     assert frame["inherited_test_true_class_pct"].tolist() == [0.2, 0.4, 0.6, 0.6]
-    more = rows.finish({2: (7.0, 8.0, 0.7, 0.8)})
+    assert frame["inherited_test_estimated_error_pct"].tolist() == [10.0, 30.0, 50.0, 50.0]
+    more = rows.finish({2: (7.0, 8.0, 0.7, 0.8, 70.0)})
     assert more["inherited_test_pct"].tolist() == [2.0, 4.0, 8.0, 8.0]
 
 
 def test_a_table_of_an_earlier_version_grows_and_gets_the_scores_it_lacks(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     write(path, PLAN[:1])
-    earlier = load_rows(path).drop(columns=["inherited_test_cross_entropy", "inherited_test_true_class_pct"])
+    earlier = load_rows(path).drop(columns=list(INHERITED[2:]))
     earlier.to_csv(path, index=False)
     rows = write(path, PLAN[1:2])
     assert load_rows(path)["standalone_test_pct"].tolist() == [1 / 3] * 2
     assert load_rows(path)["inherited_test_cross_entropy"].isna().all()
-    frame = rows.finish({0: (1.0, 2.0, 0.1, 0.2), 1: (3.0, 4.0, 0.3, 0.4)})
+    frame = rows.finish({0: (1.0, 2.0, 0.1, 0.2, 10.0), 1: (3.0, 4.0, 0.3, 0.4, 30.0)})
     assert frame["inherited_test_true_class_pct"].tolist() == [0.2, 0.4]
+    assert frame["inherited_test_estimated_error_pct"].tolist() == [10.0, 30.0]
     assert load_rows(path).equals(frame)
 
 
