@@ -1,5 +1,6 @@
-"""What made a result: versions, device, date and commit, as they stand in the files of results."""
+"""What made a result: command, versions, device, date and commit, as they stand in the files of results."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from hardware_profiles.device import describe_device
 
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
-    """Versions of `packages` and of this one, the device, the date and the commit, as JSON data."""
+    """The command, versions of `packages` and of this one, the device, the date and the commit, as JSON data."""
     return {
+        "command": command(),
         "versions": {name: version(name) for name in packages} | {"hybridnas": nas.__version__},
         "device": asdict(describe_device()),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,8 +42,10 @@ def commit() -> str | None:
     return f"{head}-dirty" if head and differs else head or None
 
 
-def module_command() -> str:
-    """The command line of a module that was started with `python -m`."""
+def command() -> str:
+    """The command line of this process: a module of the checkout as `python -m` starts it, others by their name."""
     root, program = Path(nas.__file__).parents[1], Path(sys.argv[0]).resolve()
-    name = ".".join(program.relative_to(root).with_suffix("").parts) if program.is_relative_to(root) else program.name
-    return " ".join(["python -m", name, *sys.argv[1:]])
+    if program.suffix != ".py" or not program.is_relative_to(root):
+        return shlex.join([program.name, *sys.argv[1:]])
+    module = ".".join(program.relative_to(root).with_suffix("").parts).removesuffix(".__main__")
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])

@@ -20,7 +20,7 @@ from nas.config import load_options, merge_options
 from nas.evaluation import predict_classes
 from nas.evaluator import target_evaluator
 from nas.export import export_model, load_model
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.supernet import Supernet
 from nas.target import target_runtime
@@ -63,10 +63,9 @@ def compare(*, run: Path, output: Path) -> None:
     columns = ["model", "speedup", "times_smaller", "test_points_lost"]
     fastest = good.nlargest(1, "speedup")[columns].to_dict("records")
     smallest = good.nlargest(1, "times_smaller")[columns].to_dict("records")
-    about = {"command": module_command(), "fastest_no_worse": fastest, "smallest_no_worse": smallest}
-    about |= {"repeat_noise_pct": ratio_noise_pct(once, again)} | provenance(
-        ("torch", "onnx", "onnxruntime", "openvino")
-    )
+    about = provenance(("torch", "onnx", "onnxruntime", "openvino"))
+    about |= {"fastest_no_worse": fastest, "smallest_no_worse": smallest}
+    about |= {"repeat_noise_pct": ratio_noise_pct(once, again)}
     text = json.dumps(about, indent=1) + "\n"
     output.with_suffix(".json").write_text(text)
     Console(width=160).print(frame.round(3).to_string(index=False))

@@ -14,7 +14,7 @@ import numpy as np
 from cyclopts import run
 
 from hardware_profiles.profile import HardwareProfile
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 
 
 def compare(first: Path, second: Path, *, output: Path | None = None) -> None:
@@ -28,7 +28,6 @@ def compare(first: Path, second: Path, *, output: Path | None = None) -> None:
     drift = float(np.median(networks[:, 1] / networks[:, 0])) if len(networks) else 1.0
     hours = (datetime.fromisoformat(after.date) - datetime.fromisoformat(before.date)).total_seconds() / 3600
     about = {
-        "command": module_command(),
         "hours_between": round(hours, 2),
         "rows": difference(rows),
         "rows_without_drift": difference(rows / [1.0, drift]),

@@ -18,7 +18,7 @@ from rich.console import Console
 from nas.config import load_options, merge_options
 from nas.fidelity.measure import load_fidelity
 from nas.fidelity.options import FidelityOptions
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run import Run
 
 LABELLED = ("sandwich", "multi-architecture", "progressive-shrinking", "single-path", "fair", "conflict-free")
@@ -40,7 +40,7 @@ def compare(
     rows = [row_of(strategy, config=config, alone=alone, output=output, minutes=minutes) for strategy in strategies]
     frame = pd.DataFrame(rows).sort_values("gap_pct", ignore_index=True)
     frame.to_csv(output / "strategies.csv", index=False)
-    about = {"command": module_command(), **provenance(("accelerate", "timm", "torch", "torchvision"))}
+    about = provenance(("accelerate", "timm", "torch", "torchvision"))
     (output / "strategies.json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=200).print(frame.round(3).to_string())
 

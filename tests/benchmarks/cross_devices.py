@@ -23,7 +23,7 @@ from hardware_profiles.runtimes import get_runtime
 from nas.config import load_options, merge_options
 from nas.data import ImageData
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.verify import run_file, time_sessions
 
@@ -45,7 +45,6 @@ def compare(*, runs: Annotated[tuple[Path, ...], Parameter(consume_multiple=True
     names = [run.name for run in runs]
     policies = {run.name: {description(path) for path in front_files(run)} for run in runs}
     content = {
-        "command": module_command(),
         "hypervolume": {device: hypervolumes(frame[frame["device"] == device]) for device in names},
         "dominated_pct": {device: dominated(frame[frame["device"] == device]) for device in names},
         "models": {name: len(found) for name, found in policies.items()},

@@ -17,7 +17,7 @@ from rich.console import Console
 from sklearn.model_selection import KFold
 
 from hardware_profiles.profile import HardwareProfile
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from predictors.latency import LatencyPredictor
 from predictors.metrics import prediction_metrics
 
@@ -30,7 +30,7 @@ def cross_validate(
     output: Path = Path("results/devices/cross-validated.csv"),
 ) -> None:
     """Write errors and ranks, a row a profile, to `output`."""
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn"))}
+    about = provenance(("numpy", "scipy", "scikit-learn"))
     frame = pd.DataFrame([row_of(HardwareProfile.load(path), num_folds) for path in profiles])
     output.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(output, index=False)

@@ -19,7 +19,7 @@ from cyclopts import App
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.search import Objective, optimize
 from search_spaces.space import Choice, Genotype
 
@@ -75,7 +75,7 @@ def engine_time(
             for num in range(STEP, num_evaluations + 1, STEP)
         ],
     }
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn", "pymoo", "optuna"))}
+    about = provenance(("numpy", "scipy", "scikit-learn", "pymoo", "optuna"))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({**about, "runs": 1, **figures}, indent=1) + "\n")
     Console().print_json(data=figures)

@@ -24,7 +24,7 @@ from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_prof
 from nas.profiling.forms import find_convolutions
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.saturation import find_weight_bits
 from predictors.latency import LatencyPredictor
 from predictors.metrics import MIN_POINTS, prediction_metrics
@@ -75,7 +75,6 @@ def measure_accuracy(
     output.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(output, index=False)
     about = {
-        "command": module_command(),
         "figures": figures,
         "seconds": measured.seconds,
         "rows": len(measured.rows),

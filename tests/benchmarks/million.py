@@ -19,7 +19,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
 from threadpoolctl import threadpool_limits
 
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.search.objectives import Objective
 from nas.search.pareto import nondominated_layers
 from nas.search.problem import SearchProblem
@@ -63,7 +63,7 @@ def million(
         "ratio": reference_s * num / min(num, NUM_COMPARED) / predicted_s,
         "num_layers": int(layers.max()) + 1,
     }
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn")), "runs": 1, **figures}
+    about = {**provenance(("numpy", "scipy", "scikit-learn")), "runs": 1, **figures}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(about, indent=1) + "\n")
     Console().print_json(data=figures)

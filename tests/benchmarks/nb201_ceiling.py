@@ -19,7 +19,7 @@ from rich.console import Console
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import KFold, cross_val_predict
 
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.search.acquisition import best_layers
 from nas.search.pareto import is_nondominated
 from nas.search.problem import SearchProblem
@@ -44,7 +44,7 @@ def ceiling(
     output: Path = Path("results/search/nb201_ceiling.json"),
 ) -> None:
     """Write a row a device."""
-    about = {"command": module_command(), **provenance(("numpy", "scikit-learn"))}
+    about = provenance(("numpy", "scikit-learn"))
     rows = []
     for device in devices:
         rows.append({"device": device} | found_shares(Cells(data, device), rng=np.random.default_rng(0)))

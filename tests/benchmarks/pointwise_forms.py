@@ -25,7 +25,7 @@ from nas.profiling import ProfilePlan, plan_profile
 from nas.profiling.forms import PRECISIONS, find_convolutions
 from nas.profiling.plan import model_input
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from search_spaces import SearchSpace, get_space
 from search_spaces.precision import uniform_policy
 from tests.benchmarks.policies import architectures
@@ -51,7 +51,7 @@ def compare(*, space: str, output: Path, runtime: str = "onnxruntime", num: int 
     ratios = {name: frame[f"{name}_ms"] / frame["products_ms"] for name in ("convolutions", "chosen")}
     means = frame.assign(**ratios).groupby(["precision", "what"])[list(ratios)].agg(lambda r: float(gmean(r)))
     figures = {precision: group.droplevel(0).to_dict(orient="index") for precision, group in means.groupby("precision")}
-    about = {"command": module_command(), "seed": seed, "chosen": forms["chosen"], "over_products": figures}
+    about = {"seed": seed, "chosen": forms["chosen"], "over_products": figures}
     about |= {"runtime": f"{target.name} {target.version}"} | provenance(("torch", "onnx", "onnxruntime"))
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(means.round(3))

@@ -34,7 +34,7 @@ from nas.evaluation import predict_classes
 from nas.evaluator import Evaluator, ScoresOf, target_evaluator
 from nas.export import export_model
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
@@ -89,7 +89,7 @@ def compare(
                 output.mkdir(parents=True, exist_ok=True)
                 frame.to_csv(path, index=False)
             progress(index + 1, num, "")
-    about = {"command": module_command(), "seed": seed, "tolerance_points": TOLERANCE, "figures": figures(frame)}
+    about = {"seed": seed, "tolerance_points": TOLERANCE, "figures": figures(frame)}
     about |= provenance(("torch", "onnx", "onnxruntime", "openvino", "nncf"))
     (output / "policies.json").write_text(json.dumps(about, indent=1) + "\n")
     console = Console(width=160)

@@ -24,7 +24,7 @@ from nas.evaluator import Evaluator
 from nas.onnx_model import export_network
 from nas.profiling.forms import find_convolutions
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
 from nas.supernet import Supernet
@@ -80,7 +80,6 @@ def compare(
         figures["max_difference_points"] <= MAX_DIFFERENCE_POINTS and figures["min_agreement_pct"] >= MIN_AGREEMENT_PCT
     )
     content = {
-        "command": module_command(),
         "figures": figures,
         "bars": {"max_difference_points": MAX_DIFFERENCE_POINTS, "min_agreement_pct": MIN_AGREEMENT_PCT},
         "bars_hold": holds,

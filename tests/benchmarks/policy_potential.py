@@ -23,7 +23,7 @@ from hardware_profiles.errors import ProfileError
 from hardware_profiles.profile import HardwareProfile, find_profile, list_profiles
 from nas.candidates import CheapObjectives
 from nas.config import load_options
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.results import replace_text
 from search_spaces import SearchSpace, get_space
 from search_spaces.precision import CandidateSpace
@@ -45,7 +45,7 @@ def potential(*, output: Path, profiles: Annotated[tuple[str, ...], Many] = (), 
     frame = pd.DataFrame(rows)
     output.parent.mkdir(parents=True, exist_ok=True)
     replace_text(output, frame.to_csv(index=False, float_format="%.4g"))
-    about = {"command": module_command(), "seed": seed, "num_architectures": num, **provenance(("numpy",))}
+    about = {"seed": seed, "num_architectures": num, **provenance(("numpy",))}
     replace_text(output.with_suffix(".json"), json.dumps(about, indent=1) + "\n")
     Console(width=160).print(frame.round(3).to_string(index=False))
 

@@ -26,7 +26,7 @@ from nas.errors import UserError
 from nas.evaluation import predict_classes
 from nas.export import load_model
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
 from nas.verify import run_file
@@ -67,7 +67,6 @@ def compare(
     output.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(output, index=False)
     content = {
-        "command": module_command(),
         "figures": {runtime.name: figures(frame[frame["runtime"] == runtime.name]) for runtime in chosen},
         "exact_weight_bits": bits,
         "bar": {"max_difference_points": MAX_DIFFERENCE_POINTS, "holds": holds, "explained_rows": int(explained.sum())},

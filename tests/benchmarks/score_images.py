@@ -26,7 +26,7 @@ from nas.data import Split
 from nas.error_estimate import NUM_IMAGES, NUM_NETWORKS, ErrorEstimate
 from nas.evaluation import Scores, predict_logits, recalibrate, scores_of
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.supernet import Supernet
 
@@ -59,7 +59,7 @@ def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 2
         means, deviations = np.mean(figures, axis=0), np.std(figures, axis=0)
         rows.append({"num_images": num_images} | dict(zip(FIGURES, means.tolist(), strict=True)))
         rows[-1] |= {f"{name}_std": float(std) for name, std in zip(FIGURES, deviations, strict=True)}
-    about = {"command": module_command(), "data": Path(data.name).name, "space": space.name, "draws": draws}
+    about = {"data": Path(data.name).name, "space": space.name, "draws": draws}
     about |= {"num_architectures": num_architectures, "test_accuracy_std": float(np.std(tests))}
     about |= provenance(("torch", "scipy"))
     output.parent.mkdir(parents=True, exist_ok=True)

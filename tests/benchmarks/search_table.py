@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from joblib import Parallel, delayed  # type: ignore[import-untyped]
 
-from nas.provenance import commit, module_command, provenance
+from nas.provenance import commit, provenance
 from tests.benchmarks.search_methods import of_package
 
 _ROOT = Path(__file__).parents[2]
@@ -60,7 +60,6 @@ def summarise(path: Path, frame: pd.DataFrame, *, by: Sequence[str], figures: Se
     groups = frame.groupby(list(by), sort=True)
     means, spreads = groups[list(figures)].mean(), groups[list(figures)].std()
     about = {
-        "command": module_command(),
         "code": _code_hash(),
         **provenance(_PACKAGES),
         "seeds": sorted(frame["seed"].unique().tolist()),

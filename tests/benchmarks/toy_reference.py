@@ -24,7 +24,7 @@ from pymoo.operators.sampling.rnd import IntegerRandomSampling
 from pymoo.optimize import minimize
 from rich.console import Console
 
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from tests.benchmarks.search_table import fill
 from tests.benchmarks.search_toy import BUDGETS
 from tests.benchmarks.toy_problem import CHOICES, NUM_OPTIONS, ToyProblem
@@ -54,7 +54,7 @@ def reference(
     ]
     frame = fill(output, keys, measure, processes=processes)
     found = shares(pd.read_csv(searches), frame, searcher)
-    about = {"command": module_command(), "searcher": searcher, **provenance(("numpy", "pymoo")), "rows": found}
+    about = {"searcher": searcher, **provenance(("numpy", "pymoo")), "rows": found}
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(pd.DataFrame(found).round(4).to_string(index=False))
 

@@ -25,7 +25,7 @@ from nas.onnx_model import INPUT, chain, export_network
 from nas.profiling import ProfilePlan, plan_profile
 from nas.profiling.forms import find_convolutions
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.run_inputs import load_inputs
 from nas.saturation import find_weight_bits
 from nas.supernet import Supernet
@@ -75,7 +75,7 @@ def compare(*, run: Path, output: Path, num: int = 5, runtime: str = "browser", 
     output.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(output, index=False)
     figures = {str(precision): float(gmean(group["ratio"])) for precision, group in frame.groupby("precision")}
-    about = {"command": module_command(), "seed": seed, "profiled_over_trained": figures}
+    about = {"seed": seed, "profiled_over_trained": figures}
     about |= {"runtime": f"{target.name} {target.version}"} | provenance(("torch", "onnx", "onnxruntime"))
     output.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=160).print(frame.round(3).to_string(index=False))

@@ -30,7 +30,7 @@ from cyclopts import Parameter
 from cyclopts import run as run_command
 from rich.console import Console
 
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.results import replace_text
 from predictors.gaussian_process import GaussianProcess
 from predictors.metrics import prediction_metrics
@@ -64,7 +64,7 @@ def transfer(
     output.mkdir(parents=True, exist_ok=True)
     replace_text(output / "transfer.csv", rows.to_csv(index=False, float_format="%.6g"))
     summary = summarise(rows)
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn", "pandas"))}
+    about = provenance(("numpy", "scipy", "scikit-learn", "pandas"))
     known = [row.dropna().to_dict() for _, row in summary.iterrows()]
     about |= {"draws": draws, **seconds, "rows": known}
     replace_text(output / "transfer.json", json.dumps(about, indent=1, allow_nan=False) + "\n")

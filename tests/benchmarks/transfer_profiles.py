@@ -22,7 +22,7 @@ from rich.console import Console
 
 from hardware_profiles.errors import ProfileError
 from hardware_profiles.profile import HardwareProfile, find_profile, list_profiles
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from nas.results import replace_text
 from predictors.latency import LatencyPredictor
 from predictors.metrics import MIN_POINTS, prediction_metrics
@@ -52,7 +52,7 @@ def transfer_profiles(
     frame = pd.DataFrame(rows)
     output.parent.mkdir(parents=True, exist_ok=True)
     replace_text(output, frame.to_csv(index=False, float_format="%.6g"))
-    about = {"command": module_command(), **provenance(("numpy", "scipy", "scikit-learn")), "rows": rows}
+    about = {**provenance(("numpy", "scipy", "scikit-learn")), "rows": rows}
     replace_text(output.with_suffix(".json"), json.dumps(about, indent=1, allow_nan=False) + "\n")
     Console(width=160).print(frame.round(3).to_string(index=False))
 

@@ -22,7 +22,7 @@ from nas.data import ImageData, load_data
 from nas.evaluation import normalize
 from nas.fidelity.rows import load_rows
 from nas.progress import rich_progress
-from nas.provenance import module_command, provenance
+from nas.provenance import provenance
 from predictors.zero_cost import score
 from search_spaces import Architecture, SearchSpace, get_space
 
@@ -54,8 +54,8 @@ def rank(
     table = pd.concat([frame[["index", "band_mmacs", "test_pct"]], pd.DataFrame(rows)], axis=1)
     output.mkdir(parents=True, exist_ok=True)
     table.to_csv(output / "zero_cost.csv", index=False)
-    about = {"command": module_command(), "networks": len(table), "seeds": seeds, "images": num_images}
-    about |= {"data": images.name, "kendall": figures(table), **provenance(("torch", "scipy"))}
+    about = provenance(("torch", "scipy")) | {"networks": len(table), "seeds": seeds, "images": num_images}
+    about |= {"data": images.name, "kendall": figures(table)}
     (output / "zero_cost.json").write_text(json.dumps(about, indent=1) + "\n")
     Console(width=120).print(pd.DataFrame(about["kendall"]).T.round(2).to_string())
 

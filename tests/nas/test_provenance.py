@@ -1,12 +1,13 @@
 """Which commit made a result."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import nas
-from nas.provenance import commit
+from nas.provenance import command, commit
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -50,3 +51,19 @@ def test_an_installed_package_and_an_empty_repository_have_no_commit(
     assert commit.__wrapped__() is None
     git(elsewhere.parent, "init", "-q")
     assert commit.__wrapped__() is None
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("nas/__main__.py", "python -m nas fidelity --run 'a b'"),
+        ("tests/benchmarks/million.py", "python -m tests.benchmarks.million fidelity --run 'a b'"),
+        (".venv/bin/nas", "nas fidelity --run 'a b'"),
+        ("../mine.py", "mine.py fidelity --run 'a b'"),
+    ],
+)
+def test_a_command_is_as_it_is_typed(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, program: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(checkout / program), "fidelity", "--run", "a b"])
+    assert command() == expected

@@ -153,7 +153,7 @@ def test_the_summary_says_what_was_done_and_weights_are_gone(measured: dict[str,
     assert load_fidelity(folder) == content
     assert (content["num_ranked"], content["num_trainings"], content["seeds"]) == (3, 4, [3, 4])
     assert {"kendall", "gap_smallest_pct", "gap_largest_pct"} <= set(content["figures"])
-    assert {"versions", "device", "date", "commit", "options"} <= set(content)
+    assert {"versions", "device", "date", "command", "commit", "options"} <= set(content)
     assert content["budget"] == {
         "supernet_steps": 14,
         "steps_a_sub_network": 14 / SPACE.num_architectures(),
