@@ -36,7 +36,7 @@ def print_design(flags: DesignFlags, *, console: Console) -> None:
     profile = None if flags.hardware is None else find_profile(flags.hardware, space=space.name)
     with rich_progress("design") as progress:
         found = design_network(space, budgets, profile=profile, progress=progress)
-    console.print(genes_table(found.architecture))
+    console.print(genes_table(space, found.architecture))
     console.print(design_table(found.costs))
     if flags.output is not None:
         found.save(flags.output)

@@ -105,7 +105,7 @@ def fidelity_table(content: Mapping[str, Any]) -> Table:
         table.add_row(TITLES[name], value or "–", "" if low is None else f"{low} to {high}")
     for name, title in _BUDGET.items():
         value = content["budget"][name]
-        table.add_row(title, "–" if value is None else f"{value:.6g}", "")
+        table.add_row(title, "–" if value is None else f"{value:,.0f}" if value >= 1 else f"{value:.1e}", "")
     return table
 
 
@@ -140,11 +140,11 @@ def design_table(costs: Mapping[str, float]) -> Table:
     return table
 
 
-def genes_table(architecture: Architecture) -> Table:
-    """The genes of an architecture."""
-    table = Table("gene", "value", title=f"Architecture of {architecture.space}", title_justify="left")
-    for name, value in architecture.genes:
-        table.add_row(name, str(value))
+def genes_table(space: SearchSpace, architecture: Architecture) -> Table:
+    """The genes of an architecture, without those that change nothing."""
+    table = Table("gene", "value", title=f"Architecture of {space.name}", title_justify="left")
+    for choice in space.active_choices(architecture):
+        table.add_row(choice.name, str(architecture.genotype[choice.name]))
     return table
 
 

@@ -159,6 +159,15 @@ class SearchSpace(ABC):
         found.pop(architecture, None)
         return list(found)
 
+    def active_choices(self, architecture: Architecture) -> list[Choice]:
+        """The genes another value of which would make another network, such as those of blocks within the depth."""
+        genotype = architecture.genotype
+        return [
+            choice
+            for choice in self.choices
+            if any(self.canonical(genotype | {choice.name: value}) != genotype for value in choice.values)
+        ]
+
     def blocks(self, architecture: Architecture) -> tuple[BlockSpec, ...]:
         """The blocks of `architecture`; SpaceError when it belongs to another space."""
         if architecture.space != self.name:

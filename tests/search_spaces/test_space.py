@@ -106,6 +106,15 @@ def test_neighbours_differ_in_one_gene_and_are_all_there(space: SearchSpace) -> 
     assert set(neighbours) == changed - {architecture}
 
 
+@pytest.mark.parametrize(("architecture", "num_blocks"), [(ONE_STAGE.smallest(), 1), (ONE_STAGE.largest(), 2)])
+def test_genes_of_blocks_beyond_the_depth_are_not_active(architecture: Architecture, num_blocks: int) -> None:
+    names = {choice.name for choice in ONE_STAGE.active_choices(architecture)}
+    blocks = {
+        f"stage1.block{block + 1}.{kind}" for block in range(num_blocks) for kind in ("token_mixer", "channel_mixer")
+    }
+    assert names == {"stage1.width", "stage1.depth"} | blocks
+
+
 @pytest.mark.parametrize(
     ("space", "low", "high"), list(zip(PRESETS, (0.4e6, 6.5e6, 85e6), (8.5e6, 97e6, 950e6), strict=True))
 )
