@@ -8,11 +8,13 @@ that long; `seconds` is what the last one took.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
 from cyclopts import Parameter, run
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from rich.console import Console
 
 from nas.config import load_options, merge_options
@@ -25,7 +27,10 @@ LABELLED = ("sandwich", "multi-architecture", "progressive-shrinking", "single-p
 """Those that need neither a teacher nor a head fitted afterwards."""
 TOLERANCE = 0.1
 """Training may take so much longer or shorter, in shares of the time asked for."""
-FIGURES = ("kendall", "kendall_in_bands", "gap_pct", "gap_smallest_pct", "gap_largest_pct", "top5_regret_pct")
+FIGURES = (
+    *("kendall", "kendall_in_bands", "estimate_kendall", "estimate_kendall_in_bands"),
+    *("gap_pct", "gap_smallest_pct", "gap_largest_pct", "top5_regret_pct"),
+)
 
 
 def compare(
@@ -35,9 +40,14 @@ def compare(
     output: Path,
     minutes: float = 5.0,
     strategies: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = LABELLED,
+    processes: int = 1,
 ) -> None:
-    """Train with each strategy for `minutes`, rank by the trainings in `alone`, and write `strategies.csv`."""
-    rows = [row_of(strategy, config=config, alone=alone, output=output, minutes=minutes) for strategy in strategies]
+    """Train with each strategy for `minutes`, rank by the trainings in `alone`, and write `strategies.csv`.
+
+    With several `processes` as many strategies train side by side, on equally many threads.
+    """
+    row = delayed(partial(row_of, config=config, alone=alone, output=output, minutes=minutes))
+    rows = Parallel(n_jobs=processes)(map(row, strategies))
     frame = pd.DataFrame(rows).sort_values("gap_pct", ignore_index=True)
     frame.to_csv(output / "strategies.csv", index=False)
     about = provenance(("accelerate", "timm", "torch", "torchvision"))
