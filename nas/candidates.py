@@ -1,6 +1,7 @@
 """What a search proposes and how it is judged: accuracy of the sub-network under its policy, cost from the profile."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from nas.evaluator import Evaluator, ScoresOf, torch_threads
 from nas.progress import Progress, no_progress
 from nas.search import Objective, optimize, parse_constraint, parse_focus
 from nas.search.executors import ExecutorOf, LocalExecutor
-from nas.search.study import STUDY_NAME
+from nas.search.study import STUDY_NAME, Study
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
+from nas.stages import hash_bytes
 from nas.supernet import Supernet
 from predictors.entropy import effectiveness, entropy
 from predictors.latency import LatencyPredictor
@@ -160,9 +162,13 @@ def run_search(
         num_threads=num_threads,
         estimate=estimate,
     )
-    if estimate is None and "estimated_error_pct" in objectives:
-        evaluate.fit_estimate(progress or no_progress)
     candidates = evaluate.candidates
+    begun = _begun(study, study_name, candidates)
+    if estimate is None and "estimated_error_pct" in objectives:
+        if begun.get("estimate") is None:
+            evaluate.fit_estimate(progress or no_progress)
+        else:
+            evaluate.estimate = ErrorEstimate(**begun["estimate"])
     cheap = CheapObjectives(candidates, profile)
     with torch_threads(num_threads):
         return optimize(
@@ -173,7 +179,7 @@ def run_search(
             searcher=searcher,
             seed=seed,
             canonical=lru_cached(candidates),
-            initial=first_genotypes(evaluate.evaluator, cheap),
+            initial=begun["initial"] if begun else first_genotypes(evaluate.evaluator, cheap),
             constraints=limits,
             focus=[parse_focus(text, objectives) for text in focus],
             cheap=cheap,
@@ -186,10 +192,26 @@ def run_search(
                 "num_threads": num_threads,
                 "num_images": len(evaluate.split),
                 "calibration": calibration,
+                "estimate": None if evaluate.estimate is None else asdict(evaluate.estimate),
+                "supernet": hash_bytes(supernet.flat.detach().cpu().numpy().data),
+                "data set": data.fingerprint,
+                "profile": profile.fingerprint,
                 **(settings or {}),
             },
             progress=progress,
         )
+
+
+def _begun(study: Path | str | None, study_name: str, candidates: CandidateSpace) -> dict[str, Any]:
+    """Settings of the study that a search of `candidates` continues, its first genotypes by name; empty for a new one.
+
+    What they were measured for is not measured again, and is the same for all processes and machines of a study.
+    """
+    settings = Study.settings_at(study, name=study_name)
+    choices = {choice.name: list(choice.values) for choice in candidates.choices}
+    if settings.get("choices") != choices:
+        return {}
+    return settings | {"initial": [dict(zip(choices, values, strict=True)) for values in settings["initial"]]}
 
 
 def lru_cached(candidates: CandidateSpace) -> Callable[[Genotype], Genotype]:

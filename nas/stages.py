@@ -173,7 +173,12 @@ def hash_rows(frame: pd.DataFrame) -> str:
 
 def hash_text(text: str) -> str:
     """16 hex digits of the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_bytes(text.encode())
+
+
+def hash_bytes(content: bytes | memoryview) -> str:
+    """16 hex digits of the SHA-256 of bytes, such as an array's."""
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

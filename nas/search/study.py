@@ -147,15 +147,10 @@ class Study:
         where = str(path)
         if not is_url(path) and not Path(path).is_file():
             raise UserError(f"there is no study {where!r}; give the file of a search that has begun")
-        with storage_errors(where):
-            try:
-                storage = open_storage(path)
-                study = optuna.load_study(study_name=name, storage=storage)
-            except KeyError:
-                raise _no_study(where) from None
-            stored = study.user_attrs.get(_SETTINGS)
-        if stored is None:
+        found = _find(path, name)
+        if found is None:
             raise _no_study(where)
+        study, storage, stored = found
         return cls(
             study,
             storage,
@@ -164,6 +159,14 @@ class Study:
             objectives=[Objective(name, **rest) for name, rest in stored["objectives"].items()],
             constraints=[Constraint(**c) for c in stored["constraints"]],
         )
+
+    @staticmethod
+    def settings_at(path: str | Path | None, *, name: str = STUDY_NAME) -> dict[str, Any]:
+        """`settings` of the study at `path`, empty where none has begun."""
+        if path is None or not (is_url(path) or Path(path).is_file()):
+            return {}
+        found = _find(path, name)
+        return {} if found is None else found[2]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -301,6 +304,18 @@ def rows_to_frame(rows: Sequence[Row], *, choices: Sequence[Choice], objectives:
 
 def _of_kind(kind: str, attributes: Mapping[str, Any]) -> dict[str, float]:
     return {key.removeprefix(f"{kind}:"): value for key, value in attributes.items() if key.startswith(f"{kind}:")}
+
+
+def _find(path: str | Path, name: str) -> tuple[optuna.Study, BaseStorage, dict[str, Any]] | None:
+    """A study that `Study.open` made, its storage and its settings."""
+    with storage_errors(str(path)):
+        storage = open_storage(path)
+        try:
+            study = optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            return None
+        stored = study.user_attrs.get(_SETTINGS)
+    return None if stored is None else (study, storage, dict(stored))
 
 
 def _no_study(where: str) -> UserError:

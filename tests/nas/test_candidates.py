@@ -176,6 +176,28 @@ def test_no_estimate_is_fitted_where_it_is_no_objective(
     assert frame["cross_entropy"].notna().all()
 
 
+def test_what_a_search_began_with_is_not_measured_again(
+    supernet: Supernet,
+    tiny_data: ImageData,
+    tiny_profile: HardwareProfile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"objectives": ("estimated_error_pct", "latency_ms"), "num_images": 40}
+    whole = search(supernet, tiny_data, tiny_profile, num_evaluations=6, **options)
+    options["study"] = tmp_path / "study.db"
+    search(supernet, tiny_data, tiny_profile, num_evaluations=3, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoresOf, "fit_estimate", None)
+        patch.setattr("nas.candidates.measure_sensitivity", None)
+        continued = search(supernet, tiny_data, tiny_profile, num_evaluations=6, **options)
+    columns = [name for name in whole if name not in ("seconds", "host")]
+    pd.testing.assert_frame_equal(continued[columns], whole[columns])
+    other = Supernet(supernet.space)
+    with pytest.raises(UserError, match=r"other settings: supernet \"\w+\", now"):
+        search(other, tiny_data, tiny_profile, num_evaluations=6, **options)
+
+
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
     columns = CheapObjectives(CANDIDATES, tiny_profile)([])
     assert {name: len(column) for name, column in columns.items()} == dict.fromkeys(

@@ -154,3 +154,12 @@ def test_studies_of_one_storage_are_told_apart_by_name(tmp_path):
     assert [len(Study.load(path, name=name).rows()) for name in ("phone", "board")] == [1, 0]
     with pytest.raises(UserError, match="holds no study of a search"):
         Study.load(path, name="watch")
+
+
+def test_settings_are_read_before_a_study_is_opened(tmp_path):
+    path = tmp_path / "study.db"
+    assert Study.settings_at(None) == Study.settings_at(path) == {}
+    assert not path.exists()
+    Study.open(path, CHOICES, OBJECTIVES, SETTINGS)
+    assert Study.settings_at(path) == Study.load(path).settings
+    assert Study.settings_at(path, name="phone") == {}
