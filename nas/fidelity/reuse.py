@@ -19,7 +19,7 @@ VALUES = ("epochs", "standalone_validation_pct", "standalone_test_pct", "seconds
 def conditions(space: SearchSpace, data: ImageData, recipe: TrainOptions, *, num_epochs: int) -> dict[str, Any]:
     """What accuracies of stand-alone trainings depend on, besides architecture and seed; as JSON."""
     options = standalone_options(recipe, num_epochs=num_epochs, seed=0).to_json()
-    del options["seed"], options["checkpoint_steps"]
+    del options["seed"], options["checkpoint_steps"], options["size_bias"]
     return {"space": space.fingerprint, "data": data.fingerprint, "options": options}
 
 

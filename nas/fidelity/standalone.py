@@ -42,6 +42,7 @@ def standalone_options(recipe: TrainOptions, *, num_epochs: int, seed: int) -> T
     return replace(
         recipe,
         strategy="single-path",
+        size_bias=0.0,
         num_shards=1,
         num_epochs=num_epochs,
         seed=seed,

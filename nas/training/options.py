@@ -47,6 +47,9 @@ class TrainOptions:
     """Which sub-networks a step trains: a name, or a dotted path `my_package.strategies:MyStrategy`."""
     num_random: int = 1
     """Random sub-networks a step, beside the largest and the smallest."""
+    size_bias: float = 0.0
+    """How far random sub-networks lean towards large ones, whose weights are in fewer of them: a gene with n values, in
+    order of cost, takes place n u^(1 - size_bias) with u uniform. 0 draws all values alike."""
     random_share_pct: float = 50.0
     """Share of the batch that each random sub-network sees."""
     students_from_pct: float = 40.0
@@ -104,7 +107,7 @@ class TrainOptions:
             raise UserError(f"batch_size={self.batch_size} is not possible; batch norm needs at least 2 images")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay={self.ema_decay} is not possible; it must be at least 0 and below 1")
-        for name in ("label_smoothing", "drop_path"):
+        for name in ("label_smoothing", "drop_path", "size_bias"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)} is not possible; it must be at least 0 and below 1")
         for name, choices in CHOICES.items():

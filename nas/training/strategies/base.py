@@ -63,6 +63,14 @@ class Strategy(ABC):
         return len(self.space.blocks(self.space.largest()))
 
 
+def draw(space: SearchSpace, options: TrainOptions, rng: np.random.Generator) -> Architecture:
+    """A random sub-network, leaning towards large ones by `size_bias`."""
+    if not options.size_bias:
+        return space.sample(rng)
+    num_values = np.array([len(choice.values) for choice in space.choices])
+    return space.decode((rng.random(len(num_values)) ** (1 - options.size_bias) * num_values).astype(int))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
     """A sub-network after its forward pass. Only its latest pass can be learnt from."""

@@ -12,7 +12,7 @@ from nas.processes import device
 from nas.supernet import Supernet
 from nas.training.distillation import feature_distance
 from nas.training.options import TrainOptions
-from nas.training.strategies.base import Batch, Strategy
+from nas.training.strategies.base import Batch, Strategy, draw
 from nas.training.strategies.stages import LeadingLinear, Stages
 from search_spaces import Architecture, SearchSpace
 
@@ -51,7 +51,7 @@ class Bootstrap(Strategy):
         assert batch.view_BCHW is not None
         if not self._num_updates:
             self._average(supernet, decay=0.0)
-        paths = [self.space.sample(rng) for _ in range(self.options.num_random + 2)]
+        paths = [draw(self.space, self.options, rng) for _ in range(self.options.num_random + 2)]
         wanted = self._targets(paths, batch.view_BCHW)
         total = torch.zeros((), device=batch.x_BCHW.device)
         for path in paths:

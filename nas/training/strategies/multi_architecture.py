@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from nas.supernet import Supernet
-from nas.training.strategies.base import Batch, Strategy
+from nas.training.strategies.base import Batch, Strategy, draw
 
 
 class MultiArchitecture(Strategy):
@@ -17,7 +17,7 @@ class MultiArchitecture(Strategy):
 
     def step(self, supernet: Supernet, batch: Batch, *, done: float, rng: np.random.Generator) -> torch.Tensor:
         space, num_images = self.space, len(batch.x_BCHW)
-        random = [space.sample(rng) for _ in range(self.options.num_random)]
+        random = [draw(space, self.options, rng) for _ in range(self.options.num_random)]
         architectures = [space.largest(), space.smallest(), *random][: max(1, num_images // 2)]
         parts = zip(
             architectures,

@@ -8,7 +8,7 @@ import torch
 from nas.supernet import Supernet
 from nas.training.distillation import DIVERGENCES
 from nas.training.options import TrainOptions
-from nas.training.strategies.base import Passed, Strategy
+from nas.training.strategies.base import Passed, Strategy, draw
 from search_spaces import Architecture, SearchSpace
 from search_spaces.cost import network_cost
 
@@ -22,7 +22,7 @@ def sandwich_students(
     space: SearchSpace, options: TrainOptions, num_images: int, rng: np.random.Generator
 ) -> list[tuple[Architecture, int]]:
     """The smallest network and random ones, each with the number of images it sees."""
-    random = [(space.sample(rng), random_share(options, num_images)) for _ in range(options.num_random)]
+    random = [(draw(space, options, rng), random_share(options, num_images)) for _ in range(options.num_random)]
     return [(space.smallest(), num_images), *random]
 
 

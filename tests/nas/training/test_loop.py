@@ -161,6 +161,7 @@ def test_learning_rate_rises_then_falls_to_a_thousandth() -> None:
     [
         ({"num_epochs": 0}, "num_epochs=0 is not possible; it must be above 0"),
         ({"ema_decay": 1.0}, "ema_decay=1.0 is not possible; it must be at least 0 and below 1"),
+        ({"size_bias": 1.0}, "size_bias=1.0 is not possible; it must be at least 0 and below 1"),
         ({"divergence": "alhpa"}, "divergence='alhpa' is not possible; choose one of .*'alpha'"),
         ({"soft_targets": "large"}, "soft_targets='large' is not possible; choose one of .*'larger'"),
         ({"strategy": "sandwhich"}, "unknown strategy 'sandwhich'; available: .*sandwich.*. Did you mean sandwich?"),
