@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
+import yaml
 from cyclopts import Parameter, run
 from joblib import Parallel, delayed  # type: ignore[import-untyped]
 from rich.console import Console
@@ -56,9 +57,10 @@ def compare(
 
 
 def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: float) -> dict[str, object]:
-    """One strategy's figures; test accuracies in %."""
-    values = load_options(config)
-    values["training"] = {**values.get("training", {}), "strategy": strategy}
+    """One strategy's figures, perhaps with other options, such as `single-path,size_bias=0.25`; accuracies in %."""
+    values, (name, *changes) = load_options(config), strategy.split(",")
+    changed = yaml.safe_load("\n".join(change.replace("=", ": ") for change in changes)) or {}
+    values["training"] = {**values.get("training", {}), "strategy": name, **changed}
     opened, report = trained_for(60 * minutes, values, output / strategy)
     about = load_fidelity(alone)
     assert about is not None, f"{alone} is no folder of a finished `nas fidelity`"
