@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,7 @@ from nas.supernet import Supernet
 from nas.tables import describe_profile, describe_supernet, describe_verified
 from nas.target import OtherTargetError, target_runtime
 from nas.training import train_supernet
-from nas.training.options import WITHOUT_INFLUENCE
+from nas.training.options import WITHOUT_INFLUENCE, TrainOptions
 from nas.verify import FileResult, export_unmeasured, measure_front, record_front
 
 ELSEWHERE = {"measured": "elsewhere"}
@@ -271,9 +271,7 @@ class Run(RunFolder):
             check_constraints(self.space, profile, self.config, fixed=self.fixed)
 
     def _train_inputs(self) -> dict[str, str]:
-        options = self.train_options.to_json()
-        recipe = {f"training.{name}": str(v) for name, v in options.items() if name not in WITHOUT_INFLUENCE}
-        return self._common_inputs() | recipe
+        return self._common_inputs() | _recipe_inputs("training", self.train_options, without=WITHOUT_INFLUENCE)
 
     def _search_inputs(self, profile: HardwareProfile) -> dict[str, str]:
         config = self.config
@@ -291,9 +289,8 @@ class Run(RunFolder):
 
     def _finetune_inputs(self, profile: HardwareProfile, options: FinetuneOptions) -> dict[str, str]:
         """Not the chosen models, of which there may be more; the search's inputs decide what is on the front."""
-        recipe = finetune_recipe(self.train_options, options).to_json()
-        names = [name for name in recipe if name not in WITHOUT_INFLUENCE or name == "num_epochs"]
-        return self._search_inputs(profile) | {f"finetuning.{name}": str(recipe[name]) for name in names}
+        recipe, without = finetune_recipe(self.train_options, options), {*WITHOUT_INFLUENCE} - {"num_epochs"}
+        return self._search_inputs(profile) | _recipe_inputs("finetuning", recipe, without=without)
 
     def _fidelity_inputs(self, options: FidelityOptions) -> dict[str, str]:
         """Not the number of architectures and seeds, which may grow."""
@@ -332,3 +329,10 @@ class Run(RunFolder):
     def _say(self, text: str) -> None:
         if is_main():
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _recipe_inputs(stage: str, recipe: TrainOptions, *, without: Collection[str]) -> dict[str, str]:
+    options = {name: value for name, value in recipe.to_json().items() if name not in without}
+    if not recipe.size_bias:
+        del options["size_bias"]  # earlier runs know no other
+    return {f"{stage}.{name}": str(value) for name, value in options.items()}

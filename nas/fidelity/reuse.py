@@ -10,6 +10,7 @@ from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import Training
 from nas.fidelity.standalone import standalone_options
 from nas.training import TrainOptions
+from nas.training.options import OF_SEVERAL_NETWORKS
 from search_spaces import SearchSpace
 
 VALUES = ("epochs", "standalone_validation_pct", "standalone_test_pct", "seconds")
@@ -19,8 +20,8 @@ VALUES = ("epochs", "standalone_validation_pct", "standalone_test_pct", "seconds
 def conditions(space: SearchSpace, data: ImageData, recipe: TrainOptions, *, num_epochs: int) -> dict[str, Any]:
     """What accuracies of stand-alone trainings depend on, besides architecture and seed; as JSON."""
     options = standalone_options(recipe, num_epochs=num_epochs, seed=0).to_json()
-    del options["seed"], options["checkpoint_steps"], options["size_bias"]
-    return {"space": space.fingerprint, "data": data.fingerprint, "options": options}
+    used = {k: v for k, v in options.items() if k not in ("seed", "checkpoint_steps", *OF_SEVERAL_NETWORKS)}
+    return {"space": space.fingerprint, "data": data.fingerprint, "options": used}
 
 
 def take_over(
@@ -36,14 +37,12 @@ def take_over(
         UserError: the other trainings were made under other conditions, or the file is damaged.
     """
     found = about.get("alone") or {}
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            other = found.get(name)
-            if isinstance(value, dict) and isinstance(other, dict):
-                name, value, other = next((k, v, other.get(k)) for k, v in value.items() if other.get(k) != v)
+    was, here = ({**made, **made.get("options", {})} for made in (found, wanted))
+    for name, value in here.items():
+        if name != "options" and was.get(name) != value:
             raise UserError(
-                f"stand-alone trainings in {source.parent} had {name}={other}, here it is {value}; train anew, without "
-                "--alone"
+                f"stand-alone trainings in {source.parent} had {name}={was.get(name)}, here it is {value}; train anew, "
+                "without --alone"
             )
     frame = load_rows(source)
     for training in plan:

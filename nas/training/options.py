@@ -8,6 +8,11 @@ from nas.errors import UserError
 WITHOUT_INFLUENCE = ("num_epochs", "num_workers", "checkpoint_steps", "num_watched", "tracker")
 """Options that may change between a run and its continuation."""
 
+OF_SEVERAL_NETWORKS = (
+    *("num_random", "size_bias", "random_share_pct", "students_from_pct", "divergence", "soft_targets"),
+    *("teacher", "teacher_weight", "teacher_features"),
+)
+"""Options that plain training of one network doesn't read."""
 
 CHOICES = {
     "mixed_precision": ("no", "bf16"),

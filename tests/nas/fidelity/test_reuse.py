@@ -49,6 +49,7 @@ def test_rows_of_equal_architecture_and_seed_are_taken_over(tmp_path: Path, tiny
 
 def test_only_what_a_stand_alone_training_uses_must_be_equal(tiny_data: ImageData) -> None:
     assert wanted(tiny_data) == wanted(tiny_data, strategy="fair", num_shards=4, num_epochs=9, seed=3)
+    assert wanted(tiny_data) == wanted(tiny_data, num_random=5, size_bias=0.3, divergence="alpha")
     assert wanted(tiny_data) != wanted(tiny_data, learning_rate=1e-3)
 
 
@@ -57,5 +58,6 @@ def test_trainings_with_another_recipe_are_refused_by_the_option_that_differs(
 ) -> None:
     rows = Rows(tmp_path / "fidelity.csv", SPACE)
     about = {"alone": wanted(tiny_data, learning_rate=1e-3)}
+    about["alone"]["options"]["of_an_earlier_version"] = 1  # what is no option any more decides nothing
     with pytest.raises(UserError, match="had learning_rate=0.001, here it is 0.003; train anew, without --alone"):
         take_over(rows, [], tmp_path / "other.csv", about, wanted(tiny_data))
