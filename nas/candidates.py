@@ -169,6 +169,7 @@ def run_search(
             evaluate.fit_estimate(progress or no_progress)
         else:
             evaluate.estimate = ErrorEstimate(**begun["estimate"])
+    fitted = None if evaluate.estimate is None else asdict(evaluate.estimate)
     cheap = CheapObjectives(candidates, profile)
     with torch_threads(num_threads):
         return optimize(
@@ -192,7 +193,7 @@ def run_search(
                 "num_threads": num_threads,
                 "num_images": len(evaluate.split),
                 "calibration": calibration,
-                "estimate": None if evaluate.estimate is None else asdict(evaluate.estimate),
+                **({} if begun and "estimate" not in begun else {"estimate": fitted}),  # earlier versions kept none
                 "supernet": hash_bytes(supernet.flat.detach().cpu().numpy().data),
                 "data set": data.fingerprint,
                 "profile": profile.fingerprint,
