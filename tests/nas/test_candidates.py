@@ -17,6 +17,7 @@ from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluator import Evaluator, ScoresOf, target_evaluator
 from nas.export import export_model
+from nas.search import Study
 from nas.search.pareto import on_front
 from nas.sensitivity import allocate_policy, measure_sensitivity, policy_budgets
 from nas.supernet import Supernet
@@ -196,6 +197,18 @@ def test_what_a_search_began_with_is_not_measured_again(
     other = Supernet(supernet.space)
     with pytest.raises(UserError, match=r"other settings: supernet \"\w+\", now"):
         search(other, tiny_data, tiny_profile, num_evaluations=6, **options)
+
+
+def test_a_study_that_keeps_no_estimate_goes_on(
+    supernet: Supernet, tiny_data: ImageData, tiny_profile: HardwareProfile, tmp_path: Path
+) -> None:
+    options = {"objectives": ("estimated_error_pct", "latency_ms"), "num_images": 40, "study": tmp_path / "study.db"}
+    begun = search(supernet, tiny_data, tiny_profile, num_evaluations=3, **options)
+    study = Study.load(tmp_path / "study.db")
+    earlier = {name: value for name, value in study.settings.items() if name != "estimate"}
+    study._study.set_user_attr("settings", earlier)
+    continued = search(supernet, tiny_data, tiny_profile, num_evaluations=4, **options)
+    pd.testing.assert_frame_equal(continued[:3], begun)
 
 
 def test_no_genotypes_cost_nothing(tiny_profile: HardwareProfile) -> None:
