@@ -206,7 +206,7 @@ def run_search(
 def _begun(study: Path | str | None, study_name: str, candidates: CandidateSpace) -> dict[str, Any]:
     """Settings of the study that a search of `candidates` continues, its first genotypes by name; empty for a new one.
 
-    What they were measured for is not measured again, and is the same for all processes and machines of a study.
+    Estimate and first genotypes are thus measured once, and are the same for all processes and machines of a study.
     """
     settings = Study.settings_at(study, name=study_name)
     choices = {choice.name: list(choice.values) for choice in candidates.choices}

@@ -54,7 +54,10 @@ class TrainOptions:
     """Random sub-networks a step, beside the largest and the smallest."""
     size_bias: float = 0.0
     """How far random sub-networks lean towards large ones, whose weights are in fewer of them: a gene with n values, in
-    order of cost, takes place n u^(1 - size_bias) with u uniform. 0 draws all values alike."""
+    order of cost, takes place n u^(1 - size_bias) with u uniform. 0 draws all values alike.
+
+    `conflict-free`, `fair` and `progressive-shrinking` draw in ways of their own.
+    """
     random_share_pct: float = 50.0
     """Share of the batch that each random sub-network sees."""
     students_from_pct: float = 40.0

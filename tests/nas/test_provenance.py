@@ -1,4 +1,4 @@
-"""Which commit made a result."""
+"""What made a result: its command and commit."""
 
 import subprocess
 import sys
