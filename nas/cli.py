@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from nas import __version__
 from nas.errors import UserError
@@ -41,11 +41,11 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Redo = Annotated[Literal["profile", "train", "search", "verify", "finetune"] | None, Parameter()]
-
 
 @app.command
-def train(*, run: RunOptions = RunOptions(), training: TrainFlags = TrainFlags(), redo: Flag = False) -> None:
+def train(
+    *, run: RunOptions = RunOptions(), training: TrainFlags = TrainFlags(), redo: Literal["train"] | None = None
+) -> None:
     """Train a supernet: the shared weights of all networks of a search space.
 
     Parameters
@@ -53,7 +53,7 @@ def train(*, run: RunOptions = RunOptions(), training: TrainFlags = TrainFlags()
     redo
         Set the trained supernet aside and train anew.
     """
-    opened = _open(run, training, redo="train" if redo else None)
+    opened = _open(run, training, redo=redo)
     opened.train()
 
 
@@ -63,7 +63,7 @@ def profile(
     run: RunOptions = RunOptions(),
     target: TargetFlags = TargetFlags(),
     elsewhere: ElsewhereFlags = ElsewhereFlags(),
-    redo: Flag = False,
+    redo: Literal["profile"] | None = None,
 ) -> None:
     """Measure what the blocks of a search space cost on this machine, or on a device without this project.
 
@@ -75,9 +75,9 @@ def profile(
     if elsewhere.given:
         from nas.elsewhere import profile_elsewhere
 
-        profile_elsewhere(_open(run, target, redo=None), elsewhere, redo=redo)
+        profile_elsewhere(_open(run, target, redo=None), elsewhere, redo=redo is not None)
         return
-    _open(run, target, redo="profile" if redo else None).profile()
+    _open(run, target, redo=redo).profile()
 
 
 @app.command
@@ -87,7 +87,7 @@ def search(
     training: TrainFlags = TrainFlags(),
     target: TargetFlags = TargetFlags(),
     options: SearchFlags = SearchFlags(),
-    redo: Redo = None,
+    redo: Literal["profile", "train", "search", "verify", "finetune"] | None = None,
     dry_run: Flag = False,
 ) -> None:
     """Search architecture and precision together, export the front and measure every exported model.
@@ -138,7 +138,7 @@ def verify(
     options: SearchFlags = SearchFlags(),
     elsewhere: ElsewhereFlags = ElsewhereFlags(),
     max_images: int | None = None,
-    redo: Flag = False,
+    redo: Literal["verify"] | None = None,
 ) -> None:
     """Export the front of a search and measure every exported model; `nas search` ends with it.
 
@@ -153,12 +153,12 @@ def verify(
     """
     run = run if folder is None else replace(run, run=folder)
     if not elsewhere.given:
-        _finish(_open(run, options, redo="verify" if redo else None))
+        _finish(_open(run, options, redo=redo))
         return
     from nas.elsewhere import verify_elsewhere
 
     opened = _open(run, options, redo=None)
-    if (frame := verify_elsewhere(opened, elsewhere, num_images=max_images, redo=redo)) is not None:
+    if (frame := verify_elsewhere(opened, elsewhere, num_images=max_images, redo=redo is not None)) is not None:
         _show(opened, frame)
 
 
@@ -170,7 +170,7 @@ def finetune(
     options: FinetuneOptions = FinetuneOptions(),
     all: Flag = False,
     architecture: str | None = None,
-    redo: Flag = False,
+    redo: Literal["finetune"] | None = None,
 ) -> None:
     """Train models of a run's front as they are deployed, under their own quantization policy, and measure them again.
 
@@ -194,7 +194,7 @@ def finetune(
         raise UserError("name models of the front, such as knee or 12, or give --all alone for every one of them")
     if not (run / "config.yaml").is_file():
         raise UserError(f"'{run}' is no run of `nas search`; give the folder of one")
-    opened = _open(RunOptions(run=run), SearchFlags(architecture=architecture), redo="finetune" if redo else None)
+    opened = _open(RunOptions(run=run), SearchFlags(architecture=architecture), redo=redo)
     _show(opened, opened.finetune(models or ("all",), options))
 
 
@@ -204,7 +204,7 @@ def fidelity(
     run: RunOptions = RunOptions(),
     training: TrainFlags = TrainFlags(),
     options: FidelityOptions = FidelityOptions(),
-    redo: Annotated[Literal["train", "fidelity"] | None, Parameter()] = None,
+    redo: Literal["train", "fidelity"] | None = None,
 ) -> None:
     """Train networks alone and see how well the accuracy they inherit from the supernet ranks them.
 
@@ -228,7 +228,7 @@ def sensitivity(
     run: RunOptions = RunOptions(),
     training: TrainFlags = TrainFlags(),
     architecture: str = "largest",
-    redo: Flag = False,
+    redo: Literal["train", "profile", "sensitivity"] | None = None,
 ) -> None:
     """Quantize one block at a time and see what it does to the network, beside what it gains on the device.
 
@@ -243,7 +243,7 @@ def sensitivity(
     """
     from nas.tables import sensitivity_table
 
-    opened = _open(run, training, redo="sensitivity" if redo else None)
+    opened = _open(run, training, redo=redo)
     _console().print(sensitivity_table(opened.sensitivity(architecture)))
     print(f"table: {opened.folder / 'sensitivity.csv'}")
 

@@ -174,7 +174,7 @@ class Run(RunFolder):
 
     def _refuse_verified(self, stage: str, inputs: dict[str, str]) -> None:
         if self._is_verified(stage, inputs):
-            raise UserError(f"'{self.models_path}' is verified already; add --redo to export it anew")
+            raise UserError(f"'{self.models_path}' is verified already; --redo verify exports it anew")
 
     def _export(self, frame: pd.DataFrame, profile: HardwareProfile, inputs: dict[str, str], reason: str) -> None:
         """Export the front for the profile's target to measure; what was measured on other rows is set aside."""

@@ -30,7 +30,7 @@ def load_sensitivity(run: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype={"architecture": str})[names].astype(dict.fromkeys(NUMBERS, float))
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{str(path)!r} is damaged ({reason}); `nas sensitivity --redo` makes it again") from None
+        raise UserError(f"{str(path)!r} is damaged ({reason}); --redo sensitivity makes it again") from None
 
 
 def has_sensitivity(run: Path, name: str) -> bool:

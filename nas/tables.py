@@ -276,7 +276,7 @@ def describe_verified(frame: pd.DataFrame) -> str:
         return line
     return (
         f"{line}\n  warning: all are slower than predicted; the machine is busier than when it was profiled, or the "
-        "profile is of another one: stop what else runs and add --redo to `nas verify`, or profile it anew"
+        "profile is of another one: stop what else runs and --redo verify, or profile it anew"
     )
 
 

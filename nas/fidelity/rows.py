@@ -46,7 +46,7 @@ def load_rows(path: Path) -> pd.DataFrame:
         return frame.astype(dict.fromkeys(numbers, float) | dict.fromkeys(counts, int))
     except (ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{str(path)!r} is damaged ({reason}); mend it, or redo the stage with --redo") from None
+        raise UserError(f"{str(path)!r} is damaged ({reason}); mend it, or --redo fidelity") from None
 
 
 class Rows:

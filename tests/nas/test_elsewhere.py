@@ -30,9 +30,9 @@ def test_an_imported_profile_is_the_run_s_own(
     tiny_profile.save(tmp_path / "other.json")
     message = fail(["profile", *run, "--hardware", str(tmp_path / "other.json")], capsys)
     assert "changed since stage 'profile'" in message
-    main(["profile", *run, "--hardware", str(tmp_path / "other.json"), "--redo"])
+    main(["profile", *run, "--hardware", str(tmp_path / "other.json"), "--redo", "profile"])
     assert "changed since stage 'profile'" in fail(["profile", *run, "--import", str(made_result)], capsys)
-    main(["profile", *run, "--import", str(made_result), "--redo"])
+    main(["profile", *run, "--import", str(made_result), "--redo", "profile"])
     assert HardwareProfile.load(tmp_path / "run" / "profile.json") == profile
 
 
@@ -67,15 +67,17 @@ def test_a_front_is_verified_by_what_a_bundle_found(
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     main(["search", "--run", str(run), *TINY, *FEW, "--hardware", str(tmp_path / "device.json")])
     here = nas.load_results(run)
-    assert "is verified already; add --redo" in fail(["verify", str(run), "--bundle", str(bundle)], capsys)
-    main(["verify", str(run), "--redo", "--bundle", str(bundle)])
+    assert "is verified already; --redo verify exports it anew" in fail(
+        ["verify", str(run), "--bundle", str(bundle)], capsys
+    )
+    main(["verify", str(run), "--redo", "verify", "--bundle", str(bundle)])
     assert (
         "measured_latency_ms" not in nas.load_results(run) or nas.load_results(run)["measured_latency_ms"].isna().all()
     )
     status, text = run_bundle(bundle, "--budget", "0.5")
     assert status == 0, text
     result = str(bundle / "result.json")
-    assert "give --import alone" in fail(["verify", str(run), "--redo", "--import", result], capsys)
+    assert "give --import alone" in fail(["verify", str(run), "--redo", "verify", "--import", result], capsys)
     main(["verify", str(run), "--import", result])
     there = nas.load_results(run)
     both = here["measured_error_pct"].notna() & there["measured_error_pct"].notna()
@@ -96,7 +98,7 @@ def test_a_front_is_verified_on_a_host(
     main(["search", "--run", str(run), *TINY, *FEW, "--hardware", str(tmp_path / "device.json")])
     here = nas.load_results(run)
     with ssh_host(tmp_path, monkeypatch) as host:
-        main(["verify", str(run), "--redo", "--host", host, "--host-python", sys.executable])
+        main(["verify", str(run), "--redo", "verify", "--host", host, "--host-python", sys.executable])
     there = nas.load_results(run)
     measured = there["measured_latency_ms"].dropna()
     assert set(measured) - set(here["measured_latency_ms"])

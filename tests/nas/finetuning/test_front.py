@@ -152,7 +152,7 @@ def test_other_options_are_refused_until_redone(
     message = fail(["finetune", str(run), "knee", "--epochs", "1"], capsys)
     assert "changed since stage 'finetune': finetuning.num_epochs was 2, now 1" in message
     assert "--redo finetune" in message
-    main(["finetune", str(run), "knee", "--epochs", "1", "--redo"])
+    main(["finetune", str(run), "knee", "--epochs", "1", "--redo", "finetune"])
     assert content(run / "replaced" / "1" / "finetuned") == before
     assert [row["index"] for row in (load_finetuned(run) or {})["rows"]] == select(nas.load_results(run), "knee")
 
