@@ -215,10 +215,10 @@ def fidelity(
     redo
         Set the results of a stage, and of those made from it, aside and do it anew.
     """
-    from nas.tables import fidelity_table
+    from nas.tables import fidelity_tables
 
     opened = _open(run, training, redo=redo)
-    _console().print(fidelity_table(opened.fidelity(options)))
+    _console().print(fidelity_tables(opened.fidelity(options)))
     print(f"table: {opened.folder / 'fidelity.csv'}\nfigures: {opened.folder / 'fidelity.json'}")
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile, list_profiles
 from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
-from nas.fidelity.ranking import TITLES
+from nas.fidelity.ranking import GAPS, ranking_table, shown
 from nas.results import compare_policies, front, objectives_of
 from nas.run_folder import RunFolder
 from nas.verify import SLOWER
@@ -93,20 +93,26 @@ def policies_table(frame: pd.DataFrame) -> Table:
     return table
 
 
-def fidelity_table(content: Mapping[str, Any]) -> Table:
-    """The figures of `fidelity.json`."""
-    table = Table("figure", "value", "95% interval")
-    table.title = f"Fidelity: {content['num_ranked']} architectures ranked, {content['num_trainings']} trained alone"
-    table.title_justify = "left"
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, figure in content["figures"].items():
-        value, low, high = (None if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
-        table.add_row(TITLES[name], value or "–", "" if low is None else f"{low} to {high}")
+def fidelity_tables(content: Mapping[str, Any]) -> Group:
+    """The figures of `fidelity.json`: correlations with stand-alone accuracy, then gaps and budget."""
+    figures = content["figures"]
+    headings, rows = ranking_table(figures)
+    ranking = Table(*headings)
+    ranking.title = f"Fidelity: {content['num_ranked']} architectures ranked, {content['num_trainings']} trained alone"
+    for row in rows:
+        ranking.add_row(*row)
+    others = Table("figure", "value")
+    for name in GAPS:
+        if name in figures:
+            others.add_row(GAPS[name], shown(figures[name]))
     for name, title in _BUDGET.items():
         value = content["budget"][name]
-        table.add_row(title, "–" if value is None else f"{value:,.0f}" if value >= 1 else f"{value:.1e}", "")
-    return table
+        others.add_row(title, "–" if value is None else f"{value:,.0f}" if value >= 1 else f"{value:.1e}")
+    for table in (ranking, others):
+        table.title_justify = "left"
+        for column in table.columns[1:]:
+            column.justify = "right"
+    return Group(ranking, others)
 
 
 def sensitivity_table(frame: pd.DataFrame) -> Table:

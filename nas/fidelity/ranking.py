@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,27 +16,26 @@ from nas.fidelity.options import MIN_RANKED
 NUM_RESAMPLES = 2000
 NUM_TOP = 5
 
-TITLES = {
-    "kendall": "Kendall, inherited",
-    "spearman": "Spearman, inherited",
-    "kendall_in_bands": "Kendall, inherited, mean of bands",
-    "cross_entropy_kendall": "Kendall, inherited cross-entropy",
-    "cross_entropy_kendall_in_bands": "Kendall, inherited cross-entropy, mean of bands",
-    "true_class_kendall": "Kendall, inherited probability of the true class",
-    "true_class_kendall_in_bands": "Kendall, inherited probability of the true class, mean of bands",
-    "estimate_kendall": "Kendall, inherited estimated error",
-    "estimate_kendall_in_bands": "Kendall, inherited estimated error, mean of bands",
-    "macs_kendall": "Kendall, MACs",
-    "macs_spearman": "Spearman, MACs",
-    "macs_kendall_in_bands": "Kendall, MACs, mean of bands",
-    "seed_kendall": "Kendall, another seed",
-    "seed_kendall_in_bands": "Kendall, another seed, mean of bands",
+CORRELATIONS = {"kendall": "Kendall", "kendall_in_bands": "Kendall in bands, mean", "spearman": "Spearman"}
+"""Correlations with stand-alone accuracy; the names of `fidelity_figures` have the prefix of a score in front."""
+
+SCORES = {
+    "": "inherited accuracy",
+    "cross_entropy_": "inherited cross-entropy",
+    "true_class_": "inherited probability of the true class",
+    "estimate_": "inherited estimated error",
+    "macs_": "MACs",
+    "seed_": "stand-alone accuracy by another seed",
+}
+"""What networks are ranked by."""
+
+GAPS = {
     "gap_pct": "stand-alone minus inherited, mean, points",
     "gap_smallest_pct": "stand-alone minus inherited, smallest, points",
     "gap_largest_pct": "stand-alone minus inherited, largest, points",
     "top5_regret_pct": f"best stand-alone minus best of the {NUM_TOP} with the highest inherited, points",
 }
-"""Figures of `fidelity_figures` and how they are shown; correlations are with stand-alone accuracy."""
+"""The other figures of `fidelity_figures`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +123,7 @@ def mean_over_seeds(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> dict[str, Estimate]:
-    """The figures of `TITLES` that the rows of `load_rows` allow.
+    """The figures of `SCORES` x `CORRELATIONS` and of `GAPS` that the rows of `load_rows` allow.
 
     Without bands there are none of bands, with one seed none of seeds.
 
@@ -133,20 +132,18 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
     """
     table = ranked(frame)
     several = table.repeated()
-    wanted: dict[str, tuple[Ranked, Statistic]] = {
-        "kendall": (table, kendall_by(lambda t: t.inherited_N)),
-        "spearman": (table, lambda t: correlation(stats.spearmanr, t.inherited_N, t.standalone_N)),
-        "macs_kendall": (table, kendall_by(lambda t: t.macs_N)),
-        "macs_spearman": (table, lambda t: correlation(stats.spearmanr, t.macs_N, t.standalone_N)),
+    scores: dict[str, Callable[[Ranked], np.ndarray]] = {
+        "": lambda t: t.inherited_N,
+        "cross_entropy_": lambda t: -t.cross_entropy_N,
+        "true_class_": lambda t: t.true_class_N,
+        "estimate_": lambda t: -t.estimate_N,
+        "macs_": lambda t: t.macs_N,
     }
-    smoother = {
-        "cross_entropy_kendall": lambda t: -t.cross_entropy_N,
-        "true_class_kendall": lambda t: t.true_class_N,
-        "estimate_kendall": lambda t: -t.estimate_N,
-    }
-    for name, score in smoother.items():
+    wanted: dict[str, tuple[Ranked, Statistic]] = {}
+    for prefix, score in scores.items():
         if np.isfinite(score(table)).any():
-            wanted[name] = (table, kendall_by(score))
+            wanted[f"{prefix}kendall"] = (table, ranking_by(score, stats.kendalltau))
+            wanted[f"{prefix}spearman"] = (table, ranking_by(score, stats.spearmanr))
     if len(several.macs_N) > 1:
         wanted["seed_kendall"] = (several, seed_kendall)
     if frame["band_mmacs"].notna().any():
@@ -161,7 +158,24 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
     for _, row in mean_over_seeds(frame).query("role != 'sampled'").iterrows():
         gap = row["standalone_test_pct"] - row["inherited_test_pct"]
         figures[f"gap_{row['role']}_pct"] = Estimate(value=float(gap))
-    return {name: figures[name] for name in TITLES if name in figures}
+    return figures
+
+
+def ranking_table(figures: Mapping[str, Mapping[str, float | None]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: the correlations among figures as in `fidelity.json`, a row a score, with their intervals."""
+    columns = {name: title for name, title in CORRELATIONS.items() if name in figures}
+    rows = [
+        [title, *("" if (name := prefix + column) not in figures else shown(figures[name]) for column in columns)]
+        for prefix, title in SCORES.items()
+        if f"{prefix}kendall" in figures
+    ]
+    return ["ranked by", *columns.values()], rows
+
+
+def shown(figure: Mapping[str, float | None]) -> str:
+    """`0.71 (0.52 to 0.84)`; without interval where there is none."""
+    value, low, high = ("–" if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
+    return value if low == "–" else f"{value} ({low} to {high})"
 
 
 def estimate(
@@ -184,9 +198,9 @@ def estimate(
     return Estimate(value=statistic(table), low=float(low), high=float(high))
 
 
-def kendall_by(score: Callable[[Ranked], np.ndarray]) -> Statistic:
-    """How well a score, higher for the better, ranks architectures."""
-    return lambda table: correlation(stats.kendalltau, score(table), table.standalone_N)
+def ranking_by(score: Callable[[Ranked], np.ndarray], function: Callable[..., Any]) -> Statistic:
+    """How well a score, higher for the better, ranks architectures by a correlation of scipy's."""
+    return lambda table: correlation(function, score(table), table.standalone_N)
 
 
 def seed_kendall(table: Ranked) -> float:

@@ -1,7 +1,7 @@
 """The page: sections in order, each a chart, a table or a sentence that says why there is none."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 
-from nas.fidelity.ranking import TITLES
+from nas.fidelity.ranking import GAPS, ranking_table, shown
 from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
@@ -238,7 +238,7 @@ def _training(inputs: Inputs, page: _Page) -> str:
     table = _rows(("network", "accuracy, validation %", "accuracy, test %"), rows, name_first=True) if rows else ""
     seconds = f"Trained in {supernet['seconds']:.0f} s. " if supernet.get("seconds") else ""
     text = (
-        f"<p>{seconds}Loss: each point is a mean since the one before, for the largest network. Accuracy: of some "
+        f"<p>{seconds}Loss: of the networks of each step, a mean since the point before. Accuracy: of some "
         "validation images, with the averaged weights.</p>"
     )
     history = supernet.get("history") or []
@@ -255,14 +255,15 @@ def _fidelity(inputs: Inputs, page: _Page) -> str:
     seeds = "one seed" if num_seeds == 1 else f"mean of {num_seeds} seeds"
     text = (
         f"{inputs.fidelity['num_ranked']} sub-networks ranked by the accuracy they inherit from the supernet, against "
-        f"training each alone for {options['epochs_alone']} epochs ({seeds}). 95% intervals by bootstrap. "
+        f"training each alone for {options['epochs_alone']} epochs ({seeds}). Correlations are "
+        "with that accuracy; 95% intervals by bootstrap."
     )
-    names = [name for name in TITLES if "kendall" in name and name in found]
-    text += "; ".join(f"{TITLES[name]}: {_figure(found[name])}" for name in names) + "."
     chart = page.chart("fidelity", figures.fidelity_figure(inputs.fidelity_rows))
-    rows = [(TITLES[name], _figure(figure)) for name, figure in found.items() if "kendall" not in name]
-    table = _rows(("figure", "value"), rows, name_first=True)
-    return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{table}")
+    ranking = _rows(*ranking_table(found), name_first=True)
+    gaps = _rows(
+        ("gap", "value"), [(GAPS[name], shown(found[name])) for name in GAPS if name in found], name_first=True
+    )
+    return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{ranking}{gaps}")
 
 
 def _sensitivity(inputs: Inputs, page: _Page) -> str:
@@ -280,12 +281,6 @@ def _sensitivity(inputs: Inputs, page: _Page) -> str:
         chart = page.chart(f"sensitivity-{place}", sensitivity_figure(rows))
         charts.append(f"<h3>{escape(title)}</h3>{chart}")
     return _section("Sensitivity", f"<p>{escape(text)}</p>{''.join(charts)}")
-
-
-def _figure(figure: Mapping[str, float | None]) -> str:
-    """`0.71 (0.52 to 0.84)`; without interval where there is none."""
-    value, low, high = ("–" if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))
-    return value if low == "–" else f"{value} ({low} to {high})"
 
 
 def _table(inputs: Inputs) -> str:

@@ -160,7 +160,7 @@ def test_fidelity_is_shown_once_it_was_measured(tmp_path: Path) -> None:
         "Fidelity",
         "6 sub-networks ranked",
         "for 4 epochs (mean of 3 seeds)",
-        "Kendall, inherited: 1.00 (1.00 to 1.00)",
+        "inherited accuracy\n1.00 (1.00 to 1.00)",
         "10.00",
     ):
         assert text in page.text

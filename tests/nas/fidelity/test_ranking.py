@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nas.errors import UserError
-from nas.fidelity.ranking import TITLES, Ranked, correlation, estimate, fidelity_figures, mean_over_seeds, ranked
+from nas.fidelity.ranking import (
+    GAPS,
+    Ranked,
+    correlation,
+    estimate,
+    fidelity_figures,
+    mean_over_seeds,
+    ranked,
+    ranking_table,
+    shown,
+)
 from tests.nas.fidelity.tables import make_rows, repeat
 
 accuracies = st.lists(st.integers(0, 6).map(float), min_size=3, max_size=9)
@@ -93,7 +103,19 @@ def test_without_bands_or_repeats_their_figures_are_absent() -> None:
     assert set(found) == {
         *("kendall", "spearman", "macs_kendall", "macs_spearman", "gap_pct", "top5_regret_pct"),
     }
-    assert set(found) < set(TITLES)
+
+
+def test_tables_show_every_figure() -> None:
+    rows = make_rows(range(50, 56), range(40, 46), bands=[1.0] * 3 + [2.0] * 3)
+    rows = repeat(rows, seed=1, standalone=range(50, 56))
+    figures = {name: figure.to_json() for name, figure in fidelity_figures(rows, num_resamples=9).items()}
+    headings, cells = ranking_table(figures)
+    assert headings == ["ranked by", "Kendall", "Kendall in bands, mean", "Spearman"]
+    assert [row[0] for row in cells] == ["inherited accuracy", "MACs", "stand-alone accuracy by another seed"]
+    assert cells[0][1] == shown(figures["kendall"]) == "1.00 (1.00 to 1.00)"
+    assert cells[1][3] == shown(figures["macs_spearman"])
+    correlations = sum(cell != "" for row in cells for cell in row[1:])
+    assert correlations + len(set(GAPS) & set(figures)) == len(figures)
 
 
 def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:
