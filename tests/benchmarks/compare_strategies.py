@@ -21,6 +21,8 @@ from rich.console import Console
 from nas.config import load_options, merge_options
 from nas.fidelity.measure import load_fidelity
 from nas.fidelity.options import FidelityOptions
+from nas.fidelity.ranking import mean_over_seeds
+from nas.fidelity.rows import load_rows
 from nas.provenance import provenance
 from nas.run import Run
 
@@ -68,9 +70,22 @@ def row_of(strategy: str, *, config: Path, alone: Path, output: Path, minutes: f
     found = opened.fidelity(FidelityOptions(**options, alone=alone))
     steps = report["history"][-1]["step"]
     accuracy = {f"{name}_test_pct": values["test_pct"] for name, values in report["accuracy"].items()}
-    figures = {name: found["figures"][name]["value"] for name in FIGURES}
+    figures = {name: found["figures"][name]["value"] for name in FIGURES} | best_in_bands(opened.folder)
     speed = {"epochs": opened.train_options.num_epochs, "steps": steps, "seconds": report["seconds"]}
     return {"strategy": strategy} | speed | {"steps_a_second": steps / report["seconds"]} | accuracy | figures
+
+
+def best_in_bands(folder: Path) -> dict[str, float]:
+    """What a search would export: of each band the network with the best inherited validation accuracy, means of them.
+
+    `exported_test_pct` is what they inherit, `exported_regret_pct` by how many points others of their bands are better
+    when trained alone.
+    """
+    frame = mean_over_seeds(load_rows(folder / "fidelity.csv")).dropna(subset=["band_mmacs", "inherited_test_pct"])
+    bands = frame.groupby("band_mmacs")
+    best = frame.loc[bands["inherited_validation_pct"].idxmax()].set_index("band_mmacs")
+    regret = bands["standalone_test_pct"].max() - best["standalone_test_pct"]
+    return {"exported_test_pct": best["inherited_test_pct"].mean(), "exported_regret_pct": regret.mean()}
 
 
 def trained_for(seconds: float, values: dict[str, Any], folder: Path) -> tuple[Run, dict[str, Any]]:
