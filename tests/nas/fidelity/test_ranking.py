@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from nas.fidelity.ranking import (
     ranking_table,
     shown,
 )
+from tests.benchmarks.compare_strategies import best_in_bands
 from tests.nas.fidelity.tables import make_rows, repeat
 
 accuracies = st.lists(st.integers(0, 6).map(float), min_size=3, max_size=9)
@@ -142,6 +144,14 @@ def test_networks_are_ranked_by_the_mean_over_the_seeds_that_all_sampled_ones_ha
     found = values(rows)
     assert found["kendall"] == pytest.approx(kendall_of_pairs([1.0, 2.0, 3.0, 4.0], [55.0, 58.0, 55.0, 80.0]))
     assert found["gap_largest_pct"] == 76.0
+
+
+def test_the_best_of_bands_are_chosen_on_validation_and_judged_on_test(tmp_path: Path) -> None:
+    rows = make_rows([70, 74, 71, 90, 80, 83], [60, 65, 61, 70, 72, 75], bands=[1, 1, 1, 2, 2, 2])
+    rows = rows.assign(inherited_validation_pct=[60.0, 62.0, 64.0, 70.0, 76.0, 75.0])
+    rows.to_csv(tmp_path / "fidelity.csv", index=False)
+    # The third of the first band, where the second is better by 3 points, and the second of the other, by 10.
+    assert best_in_bands(tmp_path) == {"exported_test_pct": (61 + 72) / 2, "exported_regret_pct": (3 + 10) / 2}
 
 
 def test_regret_is_what_the_five_chosen_miss() -> None:
