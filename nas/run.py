@@ -17,8 +17,9 @@ from nas.config import RunConfig
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.evaluator import target_evaluator
-from nas.fidelity.measure import is_complete, load_fidelity, measure_fidelity
+from nas.fidelity.measure import check_alone, is_complete, load_fidelity, measure_fidelity
 from nas.fidelity.options import FidelityOptions
+from nas.fidelity.reuse import conditions
 from nas.fidelity.sampling import choose_members, plan_trainings
 from nas.finetuning.loop import finetune_recipe
 from nas.finetuning.options import FinetuneOptions
@@ -228,10 +229,14 @@ class Run(RunFolder):
         if is_launched():
             raise UserError("nas fidelity starts its own processes; run it without `accelerate launch`")
         members = choose_members(self.space, options)
+        plan = plan_trainings(members, options)
+        if options.alone is not None and not is_complete(self.folder, plan):  # refused before hours of training
+            epochs = options.epochs_alone
+            check_alone(options.alone, conditions(self.space, self.data, self.train_options, num_epochs=epochs))
         supernet = self.train()
         inputs = self._fidelity_inputs(options)
         self.stages.check("fidelity", inputs)
-        if not (self.stages.is_done("fidelity") and is_complete(self.folder, plan_trainings(members, options))):
+        if not (self.stages.is_done("fidelity") and is_complete(self.folder, plan)):
             with self._stage("fidelity", inputs) as progress:
                 measure_fidelity(
                     supernet,

@@ -15,7 +15,7 @@ from hardware_profiles.device import describe_device
 from hardware_profiles.profile import HardwareProfile, list_profiles
 from hardware_profiles.runtimes import RUNTIMES
 from nas.errors import UserError
-from nas.fidelity.ranking import GAPS, ranking_table, shown
+from nas.fidelity.ranking import other_rows, ranking_table
 from nas.results import compare_policies, front, objectives_of
 from nas.run_folder import RunFolder
 from nas.verify import SLOWER
@@ -102,9 +102,8 @@ def fidelity_tables(content: Mapping[str, Any]) -> Group:
     for row in rows:
         ranking.add_row(*row)
     others = Table("figure", "value")
-    for name in GAPS:
-        if name in figures:
-            others.add_row(GAPS[name], shown(figures[name]))
+    for figure in other_rows(figures):
+        others.add_row(*figure)
     for name, title in _BUDGET.items():
         value = content["budget"][name]
         others.add_row(title, "–" if value is None else f"{value:,.0f}" if value >= 1 else f"{value:.1e}")
@@ -282,7 +281,7 @@ def describe_verified(frame: pd.DataFrame) -> str:
         return line
     return (
         f"{line}\n  warning: all are slower than predicted; the machine is busier than when it was profiled, or the "
-        "profile is of another one: stop what else runs and --redo verify, or profile it anew"
+        "profile is of another one: stop what else runs and give --redo verify, or profile it anew"
     )
 
 

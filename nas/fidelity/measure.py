@@ -17,7 +17,7 @@ from nas.errors import UserError
 from nas.evaluation import predict_logits, recalibrate, score, scores_of
 from nas.fidelity.options import FidelityOptions
 from nas.fidelity.ranking import Estimate, fidelity_figures, mean_over_seeds, ranked
-from nas.fidelity.reuse import conditions, take_over
+from nas.fidelity.reuse import check_conditions, conditions, take_over
 from nas.fidelity.rows import INHERITED, Rows, load_rows
 from nas.fidelity.sampling import Member, Training, plan_trainings
 from nas.fidelity.standalone import Load, discard, standalone_options, train_all
@@ -60,10 +60,8 @@ def measure_fidelity(
     rows = Rows(folder / CSV, supernet.space)
     alone = conditions(supernet.space, data, recipe, num_epochs=options.epochs_alone)
     if options.alone is not None:
-        about = load_fidelity(options.alone)
-        if about is None:
-            raise UserError(f"{options.alone} has no {JSON}; give the folder of a finished `nas fidelity`")
-        take_over(rows, plan, options.alone / CSV, about, alone)
+        check_alone(options.alone, alone)
+        take_over(rows, plan, options.alone / CSV)
     _train_missing(plan, rows, folder / FOLDER, options, recipe, load, progress)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
     frame = rows.finish(inherited_scores(supernet, data, members, progress))
@@ -75,6 +73,14 @@ def measure_fidelity(
     text = json.dumps(content, indent=1) + "\n"
     replace_text(folder / JSON, text)
     return dict(json.loads(text))
+
+
+def check_alone(folder: Path, wanted: dict[str, Any]) -> None:
+    """UserError when `folder` is not that of a finished `nas fidelity` under the `conditions` that are wanted."""
+    about = load_fidelity(folder)
+    if about is None:
+        raise UserError(f"{folder} has no {JSON}; give the folder of a finished `nas fidelity`")
+    check_conditions(folder, about, wanted)
 
 
 def is_complete(folder: Path, plan: Sequence[Training]) -> bool:

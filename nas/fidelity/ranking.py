@@ -172,6 +172,11 @@ def ranking_table(figures: Mapping[str, Mapping[str, float | None]]) -> tuple[li
     return ["ranked by", *columns.values()], rows
 
 
+def other_rows(figures: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, str]]:
+    """Titles and values, with their intervals, of the figures that are no correlations."""
+    return [(title, shown(figures[name])) for name, title in GAPS.items() if name in figures]
+
+
 def shown(figure: Mapping[str, float | None]) -> str:
     """`0.71 (0.52 to 0.84)`; without interval where there is none."""
     value, low, high = ("–" if figure[key] is None else f"{figure[key]:.2f}" for key in ("value", "low", "high"))

@@ -24,26 +24,28 @@ def conditions(space: SearchSpace, data: ImageData, recipe: TrainOptions, *, num
     return {"space": space.fingerprint, "data": data.fingerprint, "options": used}
 
 
-def take_over(
-    rows: Rows, plan: Sequence[Training], source: Path, about: dict[str, Any], wanted: dict[str, Any]
-) -> None:
-    """Append the rows of `plan` that `source`, another run's `fidelity.csv`, has and `rows` doesn't.
+def check_conditions(folder: Path, about: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """UserError, naming what differs, when the stand-alone trainings in `folder` were made under other conditions.
 
     Args:
-        about: what the `fidelity.json` beside `source` holds.
-        wanted: `conditions` of the trainings that `plan` asks for.
-
-    Raises:
-        UserError: the other trainings were made under other conditions, or the file is damaged.
+        about: what the `fidelity.json` in `folder` holds.
+        wanted: `conditions` of the trainings that are asked for.
     """
     found = about.get("alone") or {}
     was, here = ({**made, **made.get("options", {})} for made in (found, wanted))
     for name, value in here.items():
         if name != "options" and was.get(name) != value:
             raise UserError(
-                f"stand-alone trainings in {source.parent} had {name}={was.get(name)}, here it is {value}; train anew, "
+                f"stand-alone trainings in {folder} had {name}={was.get(name)}, here it is {value}; train anew, "
                 "without --alone"
             )
+
+
+def take_over(rows: Rows, plan: Sequence[Training], source: Path) -> None:
+    """Append the rows of `plan` that `source`, another run's `fidelity.csv`, has and `rows` doesn't.
+
+    UserError when the file is damaged.
+    """
     frame = load_rows(source)
     for training in plan:
         if (training.member.index, training.seed) in rows.done:

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import plotly.io
 import plotly.offline
 
-from nas.fidelity.ranking import GAPS, ranking_table, shown
+from nas.fidelity.ranking import other_rows, ranking_table
 from nas.report import figures
 from nas.report.diagram import colours_of, diagram, legend
 from nas.report.inputs import Inputs, read_inputs
@@ -260,10 +260,8 @@ def _fidelity(inputs: Inputs, page: _Page) -> str:
     )
     chart = page.chart("fidelity", figures.fidelity_figure(inputs.fidelity_rows))
     ranking = _rows(*ranking_table(found), name_first=True)
-    gaps = _rows(
-        ("gap", "value"), [(GAPS[name], shown(found[name])) for name in GAPS if name in found], name_first=True
-    )
-    return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{ranking}{gaps}")
+    others = _rows(("figure", "value"), other_rows(found), name_first=True)
+    return _section("Fidelity", f"<p>{escape(text)}</p>{chart}{ranking}{others}")
 
 
 def _sensitivity(inputs: Inputs, page: _Page) -> str:

@@ -100,6 +100,16 @@ def test_a_mistaken_measurement_of_fidelity_is_one_line_and_trains_nothing(
     assert not run.exists()
 
 
+def test_trainings_of_another_recipe_are_refused_before_a_supernet_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["fidelity", *TINY, "--run", str(tmp_path / "run"), "--alone", str(tmp_path)]
+    assert f"{tmp_path} has no fidelity.json" in fail(asked, capsys)
+    (tmp_path / "fidelity.json").write_text('{"figures": {}}')
+    assert f"stand-alone trainings in {tmp_path} had space=None" in fail(asked, capsys)
+    assert not (tmp_path / "run" / "supernet.safetensors").exists()
+
+
 def test_fidelity_trains_what_is_missing_once_and_refuses_other_bands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,12 +13,12 @@ from scipy import stats
 
 from nas.errors import UserError
 from nas.fidelity.ranking import (
-    GAPS,
     Ranked,
     correlation,
     estimate,
     fidelity_figures,
     mean_over_seeds,
+    other_rows,
     ranked,
     ranking_table,
     shown,
@@ -117,7 +117,9 @@ def test_tables_show_every_figure() -> None:
     assert cells[0][1] == shown(figures["kendall"]) == "1.00 (1.00 to 1.00)"
     assert cells[1][3] == shown(figures["macs_spearman"])
     correlations = sum(cell != "" for row in cells for cell in row[1:])
-    assert correlations + len(set(GAPS) & set(figures)) == len(figures)
+    others = other_rows(figures)
+    assert others[0] == ("stand-alone minus inherited, mean, points", shown(figures["gap_pct"]))
+    assert correlations + len(others) == len(figures)
 
 
 def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:

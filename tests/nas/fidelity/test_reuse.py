@@ -9,7 +9,7 @@ import pytest
 from nas.data import ImageData
 from nas.errors import UserError
 from nas.fidelity.options import FidelityOptions
-from nas.fidelity.reuse import conditions, take_over
+from nas.fidelity.reuse import check_conditions, conditions, take_over
 from nas.fidelity.rows import Rows, load_rows
 from nas.fidelity.sampling import choose_members, plan_trainings
 from tests.nas.training.runs import OPTIONS as RECIPE
@@ -36,14 +36,14 @@ def test_rows_of_equal_architecture_and_seed_are_taken_over(tmp_path: Path, tiny
     options = FidelityOptions(num_architectures=7, repeats=2, num_repeated=3)
     plan = plan_trainings(choose_members(SPACE, options), options)
     rows = Rows(tmp_path / "fidelity.csv", SPACE)
-    take_over(rows, plan, tmp_path / "other.csv", {"alone": wanted(tiny_data)}, wanted(tiny_data))
+    take_over(rows, plan, tmp_path / "other.csv")
     found, other = load_rows(tmp_path / "fidelity.csv"), load_rows(tmp_path / "other.csv")
     assert len(found) == len(other) == 5 + 2
     genes = [choice.name for choice in SPACE.choices]
     both = found.merge(other, on=[*genes, "seed"], suffixes=("", "_other"))
     assert len(both) == len(other)
     assert (both["standalone_test_pct"] == both["standalone_test_pct_other"]).all()
-    take_over(rows, plan, tmp_path / "other.csv", {"alone": wanted(tiny_data)}, wanted(tiny_data))
+    take_over(rows, plan, tmp_path / "other.csv")
     assert len(load_rows(tmp_path / "fidelity.csv")) == len(other)
 
 
@@ -56,8 +56,8 @@ def test_only_what_a_stand_alone_training_uses_must_be_equal(tiny_data: ImageDat
 def test_trainings_with_another_recipe_are_refused_by_the_option_that_differs(
     tmp_path: Path, tiny_data: ImageData
 ) -> None:
-    rows = Rows(tmp_path / "fidelity.csv", SPACE)
+    check_conditions(tmp_path, {"alone": wanted(tiny_data)}, wanted(tiny_data))
     about = {"alone": wanted(tiny_data, learning_rate=1e-3)}
     about["alone"]["options"]["of_an_earlier_version"] = 1  # what is no option any more decides nothing
     with pytest.raises(UserError, match="had learning_rate=0.001, here it is 0.003; train anew, without --alone"):
-        take_over(rows, [], tmp_path / "other.csv", about, wanted(tiny_data))
+        check_conditions(tmp_path, about, wanted(tiny_data))
