@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ SCORES = {
     "estimate_": "inherited estimated error",
     "macs_": "MACs",
     "seed_": "stand-alone accuracy by another seed",
+    "perfect_": "stand-alone accuracy without noise, expected",
 }
 """What networks are ranked by."""
 
@@ -38,9 +39,9 @@ GAPS = {
 """The other figures of `fidelity_figures`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with the 95% interval of a bootstrap over architectures; NaN where there is none."""
+    """A figure with its 95% interval: of a bootstrap over architectures, or of `noise_ceiling`; NaN where none is."""
 
     value: float
     low: float = math.nan
@@ -155,6 +156,9 @@ def fidelity_figures(frame: pd.DataFrame, *, seed: int = 0, num_resamples: int =
         name: estimate(rows, statistic, rng=np.random.default_rng(seed), num_resamples=num_resamples)
         for name, (rows, statistic) in wanted.items()
     }
+    if "seed_kendall" in wanted:
+        correlations = {name: wanted[name][1] for name in CORRELATIONS if name in wanted}
+        figures |= noise_ceiling(table, correlations, rng=np.random.default_rng(seed), num_draws=num_resamples)
     for _, row in mean_over_seeds(frame).query("role != 'sampled'").iterrows():
         gap = row["standalone_test_pct"] - row["inherited_test_pct"]
         figures[f"gap_{row['role']}_pct"] = Estimate(value=float(gap))
@@ -198,9 +202,46 @@ def estimate(
             for _ in range(num_resamples)
         ]
     )
+    return Estimate(statistic(table), *interval(values))
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """That 95% of the finite ones are in; NaN when none is."""
     values = values[np.isfinite(values)]
     low, high = np.percentile(values, [2.5, 97.5]) if len(values) else (math.nan, math.nan)
-    return Estimate(value=statistic(table), low=float(low), high=float(high))
+    return float(low), float(high)
+
+
+def noise_ceiling(
+    table: Ranked, statistics: Mapping[str, Statistic], *, rng: np.random.Generator, num_draws: int
+) -> dict[str, Estimate]:
+    """What a ranking by true accuracy would have: mean and 95% of what chance makes of it; names begin with `perfect_`.
+
+    One training of an architecture is its true accuracy plus normal noise, whose variance is pooled over those with
+    several seeds; true accuracies of a band are normal, too (empirical Bayes). Each draw takes true accuracies from
+    what the trainings leave possible, and other trainings.
+    """
+    draws = [drawn(table, rng) for _ in range(num_draws)]
+    found = {name: np.array([statistic(draw) for draw in draws]) for name, statistic in statistics.items()}
+    return {
+        f"perfect_{name}": Estimate(mean_of_finite(values.tolist()), *interval(values))
+        for name, values in found.items()
+    }
+
+
+def drawn(table: Ranked, rng: np.random.Generator) -> Ranked:
+    """True accuracies, in the place of inherited ones, and the mean of trainings that these might have had."""
+    counts_N = np.isfinite(table.seeds_NS).sum(axis=1)
+    deviations_NS = table.seeds_NS - np.nanmean(table.seeds_NS, axis=1, keepdims=True)
+    noise = np.nansum(deviations_NS**2) / (counts_N - 1).sum() / counts_N.min()
+    true_N = np.empty_like(table.standalone_N)
+    for band in np.unique(table.band_N):
+        found = table.standalone_N[table.band_N == band]
+        variance = found.var(ddof=1) if len(found) > 1 else math.inf
+        share = 1 - noise / variance if variance > noise else 1e-9  # of the variance that is no noise
+        expected = found.mean() + share * (found - found.mean())
+        true_N[table.band_N == band] = rng.normal(expected, math.sqrt(share * noise))
+    return replace(table, inherited_N=true_N, standalone_N=rng.normal(true_N, math.sqrt(noise)))
 
 
 def ranking_by(score: Callable[[Ranked], np.ndarray], function: Callable[..., Any]) -> Statistic:
@@ -209,7 +250,7 @@ def ranking_by(score: Callable[[Ranked], np.ndarray], function: Callable[..., An
 
 
 def seed_kendall(table: Ranked) -> float:
-    """How well one training ranks another of the same networks, the ceiling of a ranking.
+    """How well one training ranks another of the same networks.
 
     Mean over pairs of seeds, each weighted by its networks: a seed that few were trained with says little.
     """

@@ -256,7 +256,7 @@ def _fidelity(inputs: Inputs, page: _Page) -> str:
     text = (
         f"{inputs.fidelity['num_ranked']} sub-networks ranked by the accuracy they inherit from the supernet, against "
         f"training each alone for {options['epochs_alone']} epochs ({seeds}). Correlations are "
-        "with that accuracy; 95% intervals by bootstrap."
+        "with that accuracy; 95% intervals by bootstrap, for accuracy without noise by simulation."
     )
     chart = page.chart("fidelity", figures.fidelity_figure(inputs.fidelity_rows))
     ranking = _rows(*ranking_table(found), name_first=True)

@@ -113,13 +113,41 @@ def test_tables_show_every_figure() -> None:
     figures = {name: figure.to_json() for name, figure in fidelity_figures(rows, num_resamples=9).items()}
     headings, cells = ranking_table(figures)
     assert headings == ["ranked by", "Kendall", "Kendall in bands, mean", "Spearman"]
-    assert [row[0] for row in cells] == ["inherited accuracy", "MACs", "stand-alone accuracy by another seed"]
+    assert [row[0] for row in cells] == [
+        "inherited accuracy",
+        "MACs",
+        "stand-alone accuracy by another seed",
+        "stand-alone accuracy without noise, expected",
+    ]
     assert cells[0][1] == shown(figures["kendall"]) == "1.00 (1.00 to 1.00)"
     assert cells[1][3] == shown(figures["macs_spearman"])
     correlations = sum(cell != "" for row in cells for cell in row[1:])
     others = other_rows(figures)
     assert others[0] == ("stand-alone minus inherited, mean, points", shown(figures["gap_pct"]))
     assert correlations + len(others) == len(figures)
+
+
+@pytest.mark.parametrize("deviation", [0.5, 1.0, 3.0])
+def test_a_perfect_ranking_has_what_noise_of_seeds_leaves(deviation: float) -> None:
+    rng = np.random.default_rng(0)
+    true = np.repeat([50.0, 80.0], 100) + deviation * rng.normal(size=200)
+    first, second, third = (true + rng.normal(size=200) for _ in range(3))
+    rows = repeat(make_rows(first, first, bands=[1.0] * 100 + [2.0] * 100), seed=1, standalone=second)
+    found = fidelity_figures(repeat(rows, seed=2, standalone=third[:20]), num_resamples=20)
+    # Kendall of two normal variables with correlation r is 2 asin(r) / pi; the mean of two trainings has half the noise
+    expected = 2 / np.pi * np.arcsin(deviation / np.sqrt(deviation**2 + 0.5))
+    assert found["perfect_kendall_in_bands"].value == pytest.approx(expected, abs=0.07)
+    between = 100 * 100 / (200 * 199 / 2)  # the share of pairs of which chance reverses none
+    overall = between + (1 - between) * found["perfect_kendall_in_bands"].value
+    assert found["perfect_kendall"].value == pytest.approx(overall, abs=0.01)
+    assert found["perfect_kendall"].low < found["perfect_kendall"].value < found["perfect_kendall"].high
+
+
+def test_without_noise_a_perfect_ranking_is_perfect() -> None:
+    accuracies = [50.0, 51.0, 53.0, 70.0]
+    rows = repeat(make_rows(accuracies, accuracies, bands=[1.0] * 3 + [2.0]), seed=1, standalone=accuracies)
+    found = values(rows, num_resamples=5)
+    assert [found[f"perfect_{name}"] for name in ("kendall", "kendall_in_bands", "spearman")] == [1.0, 1.0, 1.0]
 
 
 def test_another_seed_ranks_by_the_mean_over_pairs_of_seeds() -> None:
