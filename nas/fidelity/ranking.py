@@ -217,11 +217,14 @@ def noise_ceiling(
 ) -> dict[str, Estimate]:
     """What a ranking by true accuracy would have: mean and 95% of what chance makes of it; names begin with `perfect_`.
 
-    One training of an architecture is its true accuracy plus normal noise, whose variance is pooled over those with
-    several seeds; true accuracies of a band are normal, too (empirical Bayes). Each draw takes true accuracies from
-    what the trainings leave possible, and other trainings.
+    One training of an architecture is its true accuracy plus normal noise (`noise_variance`); true accuracies of a
+    band are normal, too (empirical Bayes). Each draw takes true accuracies from what the trainings leave possible, and
+    other trainings. Empty without two networks of a band that were trained with two seeds.
     """
-    draws = [drawn(table, rng) for _ in range(num_draws)]
+    noise = noise_variance(table) / np.isfinite(table.seeds_NS).sum(axis=1).min()
+    if not math.isfinite(noise):
+        return {}
+    draws = [drawn(table, noise, rng) for _ in range(num_draws)]
     found = {name: np.array([statistic(draw) for draw in draws]) for name, statistic in statistics.items()}
     return {
         f"perfect_{name}": Estimate(mean_of_finite(values.tolist()), *interval(values))
@@ -229,11 +232,27 @@ def noise_ceiling(
     }
 
 
-def drawn(table: Ranked, rng: np.random.Generator) -> Ranked:
-    """True accuracies, in the place of inherited ones, and the mean of trainings that these might have had."""
-    counts_N = np.isfinite(table.seeds_NS).sum(axis=1)
-    deviations_NS = table.seeds_NS - np.nanmean(table.seeds_NS, axis=1, keepdims=True)
-    noise = np.nansum(deviations_NS**2) / (counts_N - 1).sum() / counts_N.min()
+def noise_variance(table: Ranked) -> float:
+    """Of one training, in squared points, by how differently two seeds differ within a band; NaN when none tells.
+
+    What a seed does to all networks of a band alike reorders none, so it isn't counted.
+    """
+    squares, degrees = 0.0, 0
+    for band in table.bands():
+        for one_N, other_N in itertools.combinations(band.seeds_NS.T, 2):
+            differences = (other_N - one_N)[np.isfinite(other_N - one_N)]
+            if len(differences) > 1:
+                squares += len(differences) * differences.var() / 2
+                degrees += len(differences) - 1
+    return squares / degrees if degrees else math.nan
+
+
+def drawn(table: Ranked, noise: float, rng: np.random.Generator) -> Ranked:
+    """True accuracies, in the place of inherited ones, and means of trainings that these might have had.
+
+    Args:
+        noise: variance of such a mean.
+    """
     true_N = np.empty_like(table.standalone_N)
     for band in np.unique(table.band_N):
         found = table.standalone_N[table.band_N == band]

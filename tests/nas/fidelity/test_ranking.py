@@ -132,6 +132,7 @@ def test_a_perfect_ranking_has_what_noise_of_seeds_leaves(deviation: float) -> N
     rng = np.random.default_rng(0)
     true = np.repeat([50.0, 80.0], 100) + deviation * rng.normal(size=200)
     first, second, third = (true + rng.normal(size=200) for _ in range(3))
+    second[100:] += 4.0  # what a seed does to all networks of a band is no noise
     rows = repeat(make_rows(first, first, bands=[1.0] * 100 + [2.0] * 100), seed=1, standalone=second)
     found = fidelity_figures(repeat(rows, seed=2, standalone=third[:20]), num_resamples=20)
     # Kendall of two normal variables with correlation r is 2 asin(r) / pi; the mean of two trainings has half the noise
