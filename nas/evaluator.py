@@ -133,7 +133,8 @@ class ScoresOf:
         estimate: ErrorEstimate | None = None,
     ) -> None:
         options = {"architecture": architecture, "num_images": num_images, "calibration": calibration}
-        self._given = (supernet.space, supernet.flat, data, profile, {**options, "num_threads": num_threads})
+        weights = (supernet.space, supernet.entanglement, supernet.flat)
+        self._given = (*weights, data, profile, {**options, "num_threads": num_threads})
         self.evaluator = target_evaluator(supernet, data, profile, calibration=calibration)
         self.candidates = CandidateSpace(supernet.space, precisions=profile.precisions, fixed=architecture)
         self.split = data.validation if num_images is None else data.validation.spread(num_images)
@@ -168,9 +169,14 @@ class ScoresOf:
 
 
 def _unpack_scores_of(
-    space: SearchSpace, flat: torch.Tensor, data: ImageData, profile: HardwareProfile, options: dict[str, Any]
+    space: SearchSpace,
+    entanglement: str,
+    flat: torch.Tensor,
+    data: ImageData,
+    profile: HardwareProfile,
+    options: dict[str, Any],
 ) -> ScoresOf:
-    supernet = Supernet(space)
+    supernet = Supernet(space, entanglement=entanglement)
     with torch.no_grad():
         supernet.flat.copy_(flat)
     return ScoresOf(supernet, data, profile, **options)

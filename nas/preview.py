@@ -111,8 +111,8 @@ def estimate_seconds(
     space: SearchSpace, data: ImageData, profile: HardwareProfile | None, config: RunConfig
 ) -> dict[str, float]:
     """Rough seconds of each stage, from a training step and an evaluation timed here."""
-    supernet = Supernet(space)
     options = train_options(config)
+    supernet = Supernet(space, entanglement=options.entanglement)
     epoch_s = step_seconds(supernet, data, options) * steps_per_epoch(data, options)
     evaluator = Evaluator(supernet, data, batch_size=config.batch)
     candidate = CandidateSpace(space).uniform(space.middle())

@@ -338,6 +338,7 @@ class Run(RunFolder):
 
 def _recipe_inputs(stage: str, recipe: TrainOptions, *, without: Collection[str]) -> dict[str, str]:
     options = {name: value for name, value in recipe.to_json().items() if name not in without}
-    if not recipe.size_bias:
-        del options["size_bias"]  # earlier runs know no other
+    for name, before in (("size_bias", 0.0), ("entanglement", "full")):
+        if getattr(recipe, name) == before:
+            del options[name]  # earlier runs know no other
     return {f"{stage}.{name}": str(value) for name, value in options.items()}

@@ -81,6 +81,4 @@ def front_models(run: RunFolder, frame: pd.DataFrame, profile: HardwareProfile) 
 
 def load_supernet(run: RunFolder) -> Supernet:
     """The trained supernet."""
-    supernet = Supernet(run.space)
-    supernet.load(run.folder / "supernet.safetensors")
-    return supernet
+    return Supernet.read(run.space, run.folder / "supernet.safetensors")

@@ -4,20 +4,23 @@ Sub-networks are ordinary modules of ordinary layers. All shared tensors live in
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nas.errors import UserError
 from search_spaces import Architecture, BlockSpec, Network, SearchSpace
 from search_spaces.blocks import Block, WeightMap
+
+ENTANGLEMENTS = ("full", "width")
+"""What blocks of one place and kind share; see `Supernet`."""
 
 
 class _Link(NamedTuple):
@@ -40,12 +43,17 @@ class Supernet(nn.Module):
     """Shared parameters for every block of a space, each as large as the largest block needs it.
 
     `shared` maps `<weight key>/<parameter name>` to parameters in their logical shapes.
+
+    Args:
+        entanglement: which blocks of a place and kind are slices of one another (AutoFormer, Chen et al. 2021): all in
+            `full`; in `width` those that differ in width alone, so that every kernel and every ratio of a mixer has
+            weights of its own.
     """
 
-    def __init__(self, space: SearchSpace, *, device: torch.device | str = "cpu"):
+    def __init__(self, space: SearchSpace, *, entanglement: str = "full", device: torch.device | str = "cpu"):
         super().__init__()
-        self.space, self.device = space, torch.device(device)
-        initial = _largest_parameters(space.block_specs())
+        self.space, self.entanglement, self.device = space, entanglement, torch.device(device)
+        initial = self._largest_parameters()
         self.flat = torch.cat([tensor.flatten() for tensor in initial.values()]).to(device)
         self._reduced = torch.zeros(len(self.flat) + len(initial), device=device)
         self.flat_grad, self._uses = self._reduced.split((len(self.flat), len(initial)))
@@ -57,6 +65,24 @@ class Supernet(nn.Module):
         self._links: WeakKeyDictionary[nn.Module, list[_Link]] = WeakKeyDictionary()
         self._workspace = lru_cache(maxsize=512)(self._linked_block)
         self._recent = lru_cache(maxsize=8)(self._assemble)
+
+    @classmethod
+    def read(cls, space: SearchSpace, path: Path) -> "Supernet":
+        """A trained supernet, entangled as the file says; UserError as from `load`."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+        except (OSError, SafetensorError):
+            about = {}  # `load` says what is wrong
+        supernet = cls(space, entanglement=about.get("entanglement", "full"))
+        supernet.load(path)
+        return supernet
+
+    def weight_key(self, spec: BlockSpec) -> str:
+        """Blocks with equal keys share weights."""
+        if self.entanglement == "full" or spec.writes != spec.reads:  # arguments of others are widths
+            return spec.weight_key
+        return spec.weight_key + "".join(f" {name}={value}" for name, value in spec.args)
 
     def subnet(self, architecture: Architecture, *, training: bool = True) -> Network:
         """A sub-network to use at once, in training or eval mode: those made by later calls may reuse its modules."""
@@ -124,7 +150,8 @@ class Supernet(nn.Module):
     def save(self, path: Path) -> None:
         """Write the shared weights as safetensors, whole or not at all."""
         part = path.with_name(path.name + ".part")
-        save_file({key: parameter.detach() for key, parameter in self.shared.items()}, part)
+        weights = {key: parameter.detach() for key, parameter in self.shared.items()}
+        save_file(weights, part, {"entanglement": self.entanglement})
         part.replace(path)
 
     @torch.no_grad()
@@ -141,6 +168,18 @@ class Supernet(nn.Module):
             )
         for key, parameter in self.shared.items():
             parameter.copy_(weights[key])
+
+    def _largest_parameters(self) -> dict[str, torch.Tensor]:
+        """Freshly initialised shared tensors in logical shape: as large as any block with the key needs."""
+        largest: dict[str, torch.Tensor] = {}
+        for spec in self.space.block_specs():
+            block = spec.build()
+            maps = block.weight_maps()
+            for name, parameter in block.named_parameters():
+                key, tensor = f"{self.weight_key(spec)}/{name}", maps[name].initial(parameter)
+                if key not in largest or tensor.numel() > largest[key].numel():
+                    largest[key] = tensor
+        return largest
 
     def _assemble(self, architecture: Architecture) -> Network:
         specs = self.space.blocks(architecture)
@@ -165,7 +204,7 @@ class Supernet(nn.Module):
         block = spec.build().to(self.device)
         maps = block.weight_maps()
         named = block.named_parameters()
-        self._links[block] = [self._link(p, maps[name], f"{spec.weight_key}/{name}") for name, p in named]
+        self._links[block] = [self._link(p, maps[name], f"{self.weight_key(spec)}/{name}") for name, p in named]
         return block
 
     def _link(self, parameter: nn.Parameter, weight_map: WeightMap, key: str) -> _Link:
@@ -185,16 +224,3 @@ class Supernet(nn.Module):
 def _views(flat: torch.Tensor, shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:
     pieces = flat.split([shape.numel() for shape in shapes.values()])
     return ((key, piece.view(shape)) for (key, shape), piece in zip(shapes.items(), pieces, strict=True))
-
-
-def _largest_parameters(specs: Iterable[BlockSpec]) -> dict[str, torch.Tensor]:
-    """Freshly initialised shared tensors in logical shape: as large as any block with the key needs."""
-    largest: dict[str, torch.Tensor] = {}
-    for spec in specs:
-        block = spec.build()
-        maps = block.weight_maps()
-        for name, parameter in block.named_parameters():
-            key, tensor = f"{spec.weight_key}/{name}", maps[name].initial(parameter)
-            if key not in largest or tensor.numel() > largest[key].numel():
-                largest[key] = tensor
-    return largest

@@ -43,6 +43,7 @@ def standalone_options(recipe: TrainOptions, *, num_epochs: int, seed: int) -> T
         recipe,
         strategy="single-path",
         size_bias=0.0,
+        entanglement="full",
         num_shards=1,
         num_epochs=num_epochs,
         seed=seed,

@@ -69,7 +69,7 @@ def train_supernet(
     }
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        supernet = new_supernet(space)
+        supernet = new_supernet(space, entanglement=options.entanglement)
         strategy = get_strategy(options, space)
         if options.init:
             initialise(supernet, options.init)

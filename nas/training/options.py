@@ -4,17 +4,19 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from nas.errors import UserError
+from nas.supernet import ENTANGLEMENTS
 
 WITHOUT_INFLUENCE = ("num_epochs", "num_workers", "checkpoint_steps", "num_watched", "tracker")
 """Options that may change between a run and its continuation."""
 
 OF_SEVERAL_NETWORKS = (
     *("num_random", "size_bias", "random_share_pct", "students_from_pct", "divergence", "soft_targets"),
-    *("teacher", "teacher_weight", "teacher_features"),
+    *("teacher", "teacher_weight", "teacher_features", "entanglement"),
 )
 """Options that plain training of one network doesn't read."""
 
 CHOICES = {
+    "entanglement": ENTANGLEMENTS,
     "mixed_precision": ("no", "bf16"),
     "tracker": ("", "tensorboard", "mlflow"),
     "divergence": ("kl", "alpha"),
@@ -58,6 +60,9 @@ class TrainOptions:
 
     `conflict-free`, `fair` and `progressive-shrinking` draw in ways of their own.
     """
+    entanglement: str = "full"
+    """Which blocks of a place share weights: all of a kind (`full`), or those that differ in `width` alone: kernels and
+    ratios have their own then, which ranks better and needs more epochs."""
     random_share_pct: float = 50.0
     """Share of the batch that each random sub-network sees."""
     students_from_pct: float = 40.0

@@ -82,7 +82,7 @@ def new_state(supernet: Supernet, strategy: Strategy, options: TrainOptions) -> 
 
 def _groups(supernet: Supernet, heads: list[torch.nn.Parameter], options: TrainOptions) -> list[dict[str, Any]]:
     """Weights decay; norms, biases and heads don't, and norms and biases may have another rate."""
-    unscaled = unscaled_keys(supernet.space)
+    unscaled = unscaled_keys(supernet)
     weights = [p for key, p in supernet.shared.items() if key not in unscaled]
     scales = [p for key, p in supernet.shared.items() if key in unscaled]
     groups: list[dict[str, Any]] = [
@@ -94,7 +94,7 @@ def _groups(supernet: Supernet, heads: list[torch.nn.Parameter], options: TrainO
 
 
 @torch.no_grad()
-def new_supernet(space: SearchSpace) -> Supernet:
+def new_supernet(space: SearchSpace, *, entanglement: str = "full") -> Supernet:
     """Random weights by torch's seed; a network alone has those that the supernet of its whole space would lend it.
 
     Closing scales are zero: a block that few sub-networks have trained yet then disturbs none of them.
@@ -103,18 +103,18 @@ def new_supernet(space: SearchSpace) -> Supernet:
         whole, supernet = new_supernet(space.whole), Supernet(space, device=device())
         supernet.put(space.largest(), whole.extract(space.largest()))
         return supernet
-    supernet = Supernet(space, device=device())
+    supernet = Supernet(space, entanglement=entanglement, device=device())
     for spec in space.block_specs():
         if name := block_class(spec.kind).closing_scale:
-            supernet.shared[f"{spec.weight_key}/{name}"].detach().zero_()
+            supernet.shared[f"{supernet.weight_key(spec)}/{name}"].detach().zero_()
     return supernet
 
 
-def unscaled_keys(space: SearchSpace) -> set[str]:
+def unscaled_keys(supernet: Supernet) -> set[str]:
     """Shared tensors of norms and biases, which weight decay leaves alone."""
     return {
-        f"{spec.weight_key}/{name}"
-        for spec in space.block_specs()
+        f"{supernet.weight_key(spec)}/{name}"
+        for spec in supernet.space.block_specs()
         for name, parameter in spec.build().named_parameters()
         if parameter.ndim <= 1
     }

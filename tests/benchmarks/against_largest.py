@@ -32,8 +32,7 @@ from tests.benchmarks.policies import latencies, ratio_noise_pct
 def compare(*, run: Path, output: Path) -> None:
     """Write the table, fastest first, and beside it as JSON the best ratios at no lower accuracy."""
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
-    supernet, profile = Supernet(space), HardwareProfile.load(run / "profile.json")
-    supernet.load(run / "supernet.safetensors")
+    supernet, profile = Supernet.read(space, run / "supernet.safetensors"), HardwareProfile.load(run / "profile.json")
     candidates = CandidateSpace(space, precisions=profile.precisions)
     largest = candidates.uniform(space.largest(), "int8")
     reference = export_model(target_evaluator(supernet, data, profile), largest, output.with_suffix("") / "largest")

@@ -75,8 +75,7 @@ def compare(
     """
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
     data = replace(data, validation=data.validation.spread(num_images), test=data.test.spread(num_test))
-    supernet, profile = Supernet(space), HardwareProfile.load(run / "profile.json")
-    supernet.load(run / "supernet.safetensors")
+    supernet, profile = Supernet.read(space, run / "supernet.safetensors"), HardwareProfile.load(run / "profile.json")
     evaluator = target_evaluator(supernet, data, profile)
     path = output / "policies.csv"
     frame = pd.read_csv(path) if path.exists() else pd.DataFrame({"architecture": []})

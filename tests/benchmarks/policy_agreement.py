@@ -50,8 +50,7 @@ def compare(
     if output.exists():
         sys.exit(f"{output} exists; nothing was overwritten, give another --output")
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
-    supernet, target = Supernet(space), get_runtime(runtime)
-    supernet.load(run / "supernet.safetensors")
+    supernet, target = Supernet.read(space, run / "supernet.safetensors"), get_runtime(runtime)
     evaluator = Evaluator(
         supernet,
         data,

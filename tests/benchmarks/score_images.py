@@ -39,8 +39,7 @@ FIGURES = (*SIGNS, "points_off_counted", "points_off_estimated")
 def rank(*, run: Path, output: Path, num_architectures: int = 64, draws: int = 20) -> None:
     """Rank architectures drawn with seed 0."""
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
-    supernet, rng = Supernet(space), np.random.default_rng(0)
-    supernet.load(run / "supernet.safetensors")
+    supernet, rng = Supernet.read(space, run / "supernet.safetensors"), np.random.default_rng(0)
     logits, tests = [], []
     total = num_architectures + NUM_NETWORKS
     with rich_progress("architectures") as progress:

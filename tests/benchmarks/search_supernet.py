@@ -82,8 +82,7 @@ class Trained:
         data, space = load_inputs(config)
         profile = find_profile(hardware or str(run / "profile.json"), space=space.name)
         check_profile(profile, space)
-        supernet = Supernet(space)
-        supernet.load(run / "supernet.safetensors")
+        supernet = Supernet.read(space, run / "supernet.safetensors")
         evaluate = ScoresOf(
             supernet, data, profile, num_images=num_images, calibration=config.calibration, num_threads=1
         )

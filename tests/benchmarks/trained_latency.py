@@ -40,8 +40,7 @@ SECONDS_A_MODEL = 2.0
 def compare(*, run: Path, output: Path, num: int = 5, runtime: str = "browser", seed: int = 0) -> None:
     """Write the table, and as JSON beside it the geometric means of profiled over trained latency, a precision each."""
     data, space = load_inputs(merge_options(load_options(run / "config.yaml")))
-    supernet, target = Supernet(space), get_runtime(runtime)
-    supernet.load(run / "supernet.safetensors")
+    supernet, target = Supernet.read(space, run / "supernet.safetensors"), get_runtime(runtime)
     precisions = [precision for precision in UNIFORM if precision in target.precisions]
     evaluator = Evaluator(
         supernet,

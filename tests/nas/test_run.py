@@ -60,10 +60,12 @@ def test_a_profile_stage_copies_a_named_profile_once(tmp_path: Path) -> None:
     assert HardwareProfile.load(tmp_path / "run" / "replaced" / "1" / "profile.json") == profile
 
 
-def test_a_size_bias_is_an_input_of_training_where_there_is_one(tmp_path: Path) -> None:
+def test_options_that_earlier_runs_lack_are_inputs_of_training_where_they_matter(tmp_path: Path) -> None:
     biased = replace(CONFIG, training={"seed": 3, "size_bias": 0.5})
     inputs = Run(tmp_path, CONFIG)._train_inputs()  # as in runs from before there was one
     assert Run(tmp_path, biased)._train_inputs() == inputs | {"training.size_bias": "0.5"}
+    apart = replace(CONFIG, training={"seed": 3, "entanglement": "width"})
+    assert Run(tmp_path, apart)._train_inputs() == inputs | {"training.entanglement": "width"}
 
 
 def test_a_study_kept_elsewhere_is_found_and_never_set_aside(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """Gathered sub-networks and scattered gradients against autograd through views of the shared tensors."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.func import functional_call
 from torch.nn import functional as F
 
 from nas.errors import UserError
-from nas.supernet import Supernet
+from nas.supernet import ENTANGLEMENTS, Supernet
 from search_spaces import Architecture, Network, SearchSpace, hybrid_mobile, hybrid_tiny
 from search_spaces.blocks import BLOCKS
 from search_spaces.hybrid import HybridSpace
@@ -32,13 +34,18 @@ def small_images(space: HybridSpace) -> HybridSpace:
     )
 
 
-@pytest.fixture(scope="module", params=[hybrid_tiny, hybrid_mobile], ids=["hybrid-tiny", "hybrid-mobile"])
+@pytest.fixture(
+    scope="module",
+    params=[(hybrid_tiny, "full"), (hybrid_tiny, "width"), (hybrid_mobile, "full")],
+    ids=["hybrid-tiny", "hybrid-tiny-width", "hybrid-mobile"],
+)
 def supernet(request: pytest.FixtureRequest) -> Iterator[Supernet]:
     """In float64, so that only a wrong element can differ."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    yield Supernet(small_images(request.param(num_classes=10)))
+    preset, entanglement = request.param
+    yield Supernet(small_images(preset(num_classes=10)), entanglement=entanglement)
     torch.set_default_dtype(before)
 
 
@@ -53,7 +60,7 @@ def views(supernet: Supernet, network: Network) -> dict[str, torch.Tensor]:
     for index, (spec, block) in enumerate(zip(network.specs, network.blocks, strict=True)):
         maps = block.weight_maps()
         for name, parameter in block.named_parameters():
-            shared = supernet.shared[f"{spec.weight_key}/{name}"]
+            shared = supernet.shared[f"{supernet.weight_key(spec)}/{name}"]
             found[f"blocks.{index}.{name}"] = maps[name].gather(shared).reshape(parameter.shape)
     return found
 
@@ -112,7 +119,7 @@ def test_scatter_is_the_adjoint_of_gather_for_every_block(supernet: Supernet) ->
     for spec in supernet.space.block_specs():
         block = spec.build()
         for name, weight_map in block.weight_maps().items():
-            shared = torch.randn(supernet.shared[f"{spec.weight_key}/{name}"].shape, generator=generator)
+            shared = torch.randn(supernet.shared[f"{supernet.weight_key(spec)}/{name}"].shape, generator=generator)
             gathered = weight_map.gather(shared)
             gradient, scattered = torch.randn(gathered.shape, generator=generator), torch.zeros_like(shared)
             weight_map.scatter(gradient, scattered)
@@ -127,7 +134,7 @@ def test_tensors_that_no_subnet_used_keep_no_gradient_and_do_not_move(tiny: Supe
     F.cross_entropy(network(images(space, 4)), torch.tensor([0, 1, 2, 3])).backward()
     tiny.scatter(network)
     optimizer.step()
-    used = {f"{spec.weight_key}/{name}" for spec in network.specs for name, _ in spec.build().named_parameters()}
+    used = {f"{tiny.weight_key(spec)}/{name}" for spec in network.specs for name, _ in spec.build().named_parameters()}
     assert 0 < len(used) < len(tiny.shared)
     sizes = [parameter.numel() for parameter in tiny.shared.values()]
     pairs = zip(tiny.flat.split(sizes), before.split(sizes), strict=True)
@@ -156,13 +163,40 @@ def test_saved_weights_are_loaded_bit_by_bit(tiny: Supernet, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["supernet.safetensors"]
 
 
+def test_entangled_by_width_alone_kernels_and_ratios_have_weights_of_their_own(tiny: Supernet) -> None:
+    apart = Supernet(tiny.space, entanglement="width")
+    for supernet, groups in ((tiny, 1), (apart, 3)):
+        specs = [spec for spec in tiny.space.block_specs() if spec.name == "stage3.block1.token_mixer"]
+        kernels = {supernet.weight_key(spec) for spec in specs if spec.kind == "conv"}
+        assert len(kernels) == groups
+        assert len({supernet.weight_key(spec) for spec in specs if spec.kind == "attention"}) == 1
+    entrances = [spec for spec in tiny.space.block_specs() if spec.kind in ("stem", "downsample")]
+    assert all(apart.weight_key(spec) == tiny.weight_key(spec) for spec in entrances)
+
+
+@pytest.mark.parametrize("entanglement", ENTANGLEMENTS)
+def test_a_file_says_how_its_weights_are_entangled(entanglement: str, tiny: Supernet, tmp_path: Path) -> None:
+    supernet, path = Supernet(tiny.space, entanglement=entanglement), tmp_path / "supernet.safetensors"
+    supernet.save(path)
+    found = Supernet.read(tiny.space, path)
+    assert found.entanglement == entanglement
+    assert torch.equal(found.flat, supernet.flat)
+    save_file(load_file(path), path)  # as before files said so
+    if entanglement == "full":
+        assert torch.equal(Supernet.read(tiny.space, path).flat, supernet.flat)
+        return
+    with pytest.raises(UserError, match="is not of the search space 'hybrid-tiny' as it is now; train again"):
+        Supernet.read(tiny.space, path)
+
+
 @pytest.mark.parametrize("cut", [0, 100, -1])
 def test_damaged_file_is_refused(cut: int, tiny: Supernet, tmp_path: Path) -> None:
     path = tmp_path / "supernet.safetensors"
     tiny.save(path)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(UserError, match="can't be read .*; remove it and train again"):
-        tiny.load(path)
+    for read in (tiny.load, partial(Supernet.read, tiny.space)):
+        with pytest.raises(UserError, match="can't be read .*; remove it and train again"):
+            read(path)
 
 
 def test_weights_of_another_space_are_refused(tiny: Supernet, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Bootstrap(Strategy):
         self._predict = nn.ModuleDict({name: _head(nn.Linear(PROJECTED, HIDDEN)) for name in widths})
         self.heads.add_module("project", self._project)
         self.heads.add_module("predict", self._predict)
-        self._averaged = Supernet(space, device=device())
+        self._averaged = Supernet(space, entanglement=options.entanglement, device=device())
         self._averaged_project = copy.deepcopy(self._project).to(device()).requires_grad_(False)
         self._num_updates = torch.zeros((), device=device())
         self.memory = {"weights": self._averaged.flat, "num_updates": self._num_updates}

@@ -49,7 +49,7 @@ def test_rows_of_equal_architecture_and_seed_are_taken_over(tmp_path: Path, tiny
 
 def test_only_what_a_stand_alone_training_uses_must_be_equal(tiny_data: ImageData) -> None:
     assert wanted(tiny_data) == wanted(tiny_data, strategy="fair", num_shards=4, num_epochs=9, seed=3)
-    assert wanted(tiny_data) == wanted(tiny_data, num_random=5, size_bias=0.3, divergence="alpha")
+    assert wanted(tiny_data) == wanted(tiny_data, num_random=5, size_bias=0.3, entanglement="width")
     assert wanted(tiny_data) != wanted(tiny_data, learning_rate=1e-3)
 
 

@@ -72,7 +72,7 @@ def trained_by(supernet: Supernet, monkeypatch: pytest.MonkeyPatch) -> list[Arch
 
 def used_keys(supernet: Supernet, architectures: list[Architecture]) -> set[str]:
     """Names of the shared tensors that some of the networks has."""
-    weight_keys = {spec.weight_key for each in architectures for spec in supernet.space.blocks(each)}
+    weight_keys = {supernet.weight_key(spec) for each in architectures for spec in supernet.space.blocks(each)}
     return {key for key in supernet.shared if key.rpartition("/")[0] in weight_keys}
 
 
