@@ -145,16 +145,16 @@ def test_finetuning_again_trains_nothing_and_prints_the_same(
 
 
 def test_other_options_are_refused_until_redone(
-    finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    verified: Path, finetuned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = shutil.copytree(finetuned, tmp_path / "run")
-    before = content(run / "finetuned")
+    before, chosen = content(run / "finetuned"), select(nas.load_results(verified), "knee")
     message = fail(["finetune", str(run), "knee", "--epochs", "1"], capsys)
     assert "changed since stage 'finetune': finetuning.num_epochs was 2, now 1" in message
     assert "--redo finetune" in message
     main(["finetune", str(run), "knee", "--epochs", "1", "--redo", "finetune"])
     assert content(run / "replaced" / "1" / "finetuned") == before
-    assert [row["index"] for row in (load_finetuned(run) or {})["rows"]] == select(nas.load_results(run), "knee")
+    assert [row["index"] for row in (load_finetuned(run) or {})["rows"]] == chosen
 
 
 def test_a_killed_command_continues_with_the_models_that_are_missing(
