@@ -156,8 +156,9 @@ class SearchFlags:
     study: str | None = None
     """Where several machines share the study: postgresql://..., or a file ending in .journal. [default: in --run]"""
     searcher: str | None = None
-    """predictor-guided, nsga2, nsga3, age-moea, aging-evolution, local-search, tpe, gp, random, or
-    my_package.search:MySearcher. [default: predictor-guided]"""
+    """predictor-guided, predictor-guided-recall (more members of the front for a little of its hypervolume), nsga2,
+    nsga3, age-moea, aging-evolution, local-search, tpe, gp, random, or my_package.search:MySearcher.
+    [default: predictor-guided]"""
     architecture: str | None = None
     """Search only the precisions of smallest, middle, largest or an architecture.json, beside the joint search."""
     num_images: int | None = None

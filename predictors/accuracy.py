@@ -74,6 +74,10 @@ class AccuracyPredictor(RegressorMixin, BaseEstimator):
         self.model_ = models[self.family_]
         return self
 
+    def leave_one_out(self) -> np.ndarray:
+        """For each row that was learned from, the value that the others would have given."""
+        return self.model_.leave_one_out()
+
     def predict(self, X: np.ndarray, return_std: bool = False) -> Any:
         """N values, or values and standard deviations."""
         return self.model_.predict(X, return_std=return_std)

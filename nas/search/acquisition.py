@@ -1,4 +1,4 @@
-"""Which candidates to measure next: the batch whose predicted values add most hypervolume.
+"""Which candidates to measure next: those whose predicted values add most hypervolume, or are likeliest on the front.
 
 With two objectives a batch is optimistic: every candidate is looked at, and some members are given the benefit of the
 doubt, so the search explores. With three or more it is greedy, because each gain costs a hypervolume: expected values
@@ -6,7 +6,7 @@ count, of 400 candidates, and uncertainty only where none of them seems to impro
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -85,6 +85,18 @@ def optimistic_batch(
         if gains[row] > _MIN_GAIN:
             chosen.append(row)
     return chosen
+
+
+def likely_batch(draws: Iterable[np.ndarray], front: np.ndarray, num: int) -> list[int]:
+    """The `num` rows that no other row and nothing measured dominates in most of the draws, the likeliest first.
+
+    Args:
+        draws: what N candidates may cost, jointly (each N x M, lower is better).
+        front: measured values (K x M) that are already there; may be empty.
+        num: size of the batch.
+    """
+    counts = sum(is_nondominated(np.concatenate([front, costs]))[len(front) :].astype(int) for costs in draws)
+    return np.argsort(-np.asarray(counts), kind="stable")[:num].tolist()
 
 
 def best_layers(costs: np.ndarray, num: int) -> np.ndarray:

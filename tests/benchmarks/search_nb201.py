@@ -6,7 +6,8 @@ FOLDER holds `nb201.parquet`: a row a cell, `op_<i>_<j>` for its six genes, `acc
 objectives are scaled to 0-1 over all cells, reference point (1.1, 1.1). Regret is the hypervolume of all cells minus
 that of the measured ones; recall the share of the exact front that was measured. A cell without a latency fails when it
 is measured. `predictor-guided-described` is the default searcher that is told, beside the genes, what the cells are
-made of (`tests.benchmarks.nb201_cells`).
+made of (`tests.benchmarks.nb201_cells`); `predictor-guided-recall-described` one that looks for members of the front,
+too, in batches of five.
 """
 
 import time
@@ -31,7 +32,11 @@ CHOICES = tuple(Choice(name=gene, values=OPERATIONS) for gene in GENES)
 DEVICES = ("gold_6226", "raspi4", "pixel3", "latbench_i7_7820x", "titan_rtx_256")
 BUDGETS = (25, 50, 100, 200)
 OBJECTIVES = (Objective("accuracy_pct", unit="%", maximize=True), Objective("latency_ms", unit="ms"))
-DESCRIBED = "predictor-guided-described"
+DESCRIBED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "predictor-guided-described": ("predictor-guided", {"describe": describe}),
+    "predictor-guided-recall-described": ("predictor-guided-recall", {"describe": describe, "batch_size": 5}),
+}
+"""Searcher and its options."""
 REFERENCE = np.full(2, 1.1)
 Many = Parameter(consume_multiple=True)
 
@@ -45,7 +50,7 @@ def nb201(
     devices: Annotated[tuple[str, ...], Many] = DEVICES,
     seeds: int = 5,
     first_seed: int = 0,
-    searcher: Annotated[tuple[str, ...], Many] = (*DEFAULT_METHODS, DESCRIBED),
+    searcher: Annotated[tuple[str, ...], Many] = (*DEFAULT_METHODS, *DESCRIBED),
     processes: int = 1,
     output: Path = Path("results/search/nb201.csv"),
 ) -> None:
@@ -102,9 +107,7 @@ def measure(key: Mapping[str, Any], data: Path) -> dict[str, float]:
     """The figures of one search."""
     cells = Cells(data, key["device"])
     start_s = time.process_time()
-    name, options = key["method"], {}
-    if name == DESCRIBED:
-        name, options = "predictor-guided", {"describe": describe}
+    name, options = DESCRIBED.get(key["method"], (key["method"], {}))
     run(name, cells.measure, CHOICES, OBJECTIVES, max(BUDGETS), key["seed"], **options)
     cpu_s = time.process_time() - start_s
     assert len(cells.measured) >= max(BUDGETS), f"{key} measured only {len(cells.measured)} candidates"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from nas.search.acquisition import greedy_batch, optimistic_batch
+from nas.search.acquisition import greedy_batch, likely_batch, optimistic_batch
 from nas.search.pareto import hypervolume, is_nondominated
 
 FRONT = np.array([[0.0, 1.0], [0.4, 0.5], [1.0, 0.0]])
@@ -64,3 +64,11 @@ def test_in_a_box_only_volume_inside_it_counts():
 def test_batch_without_a_front_is_spread(num_front):
     costs = np.array([[0.0, 1.0], [0.01, 0.99], [0.5, 0.4], [1.0, 0.0]])
     assert len(set(optimistic_batch(costs, np.zeros((4, 2)), FRONT[:num_front], [0.0] * 3))) == 3
+
+
+def test_likeliest_on_the_front_are_those_that_most_draws_leave_undominated():
+    beaten, near, sure = [0.5, 0.6], [0.3, 0.6], [0.2, 0.6]
+    draws = [np.array([beaten, near, sure])] * 2 + [np.array([beaten, near, [0.9, 0.9]])]
+    assert likely_batch(draws, FRONT, 2) == [2, 1]
+    assert likely_batch(draws, np.zeros((0, 2)), 1) == [2]
+    assert likely_batch([np.array([beaten, [0.39, 0.51]])], FRONT, 2) == [1, 0]

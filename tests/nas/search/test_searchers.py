@@ -1,12 +1,14 @@
 """The contract of a searcher: every one in the registry keeps it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nas.errors import UserError
 from nas.search.objectives import Objective, parse_constraint
 from nas.search.problem import SearchProblem
-from nas.search.searchers import OptunaSampler, RandomSearch, describe_searcher, get_searcher
+from nas.search.searchers import OptunaSampler, PredictorGuided, RandomSearch, describe_searcher, get_searcher
 from nas.search.study import Row
 from tests.nas.search.problems import (
     CHOICES,
@@ -108,6 +110,31 @@ def test_predictor_guided_expects_what_it_suggests_and_keeps_expensive_constrain
         assert suggestion.predicted["latency_ms"] <= 12
     measured = [evaluate_large(suggestion.genotype)["latency_ms"] for suggestion in batch]
     assert np.corrcoef(measured, [s.predicted["latency_ms"] for s in batch])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("num_objectives", [2, 3])
+def test_front_share_chooses_among_a_hundred_rows_and_more(num_objectives):
+    problem = replace(LARGE, objectives=(*OBJECTIVES, Objective("noise"))[:num_objectives])
+
+    def batch(front_share, num_rows):
+        history = [
+            replace(row, values={**row.values, "noise": float(row.index * 37 % 100)}) if row.values else row
+            for row in _rows(LARGE, num_rows)
+        ]
+        searcher = PredictorGuided(front_share=front_share, num_generations=5)
+        suggestions = searcher.ask(problem, history, num_candidates=10, rng=np.random.default_rng(0))
+        return [tuple(suggestion.genotype.items()) for suggestion in suggestions]
+
+    assert batch(0.6, 99) == batch(0.0, 99)
+    plain, shared = batch(0.0, 130), batch(0.6, 130)
+    assert len(set(shared)) == 10
+    assert shared[:1] == plain[:1]
+    assert len(set(shared) - set(plain)) >= 3
+
+
+def test_front_share_is_a_share():
+    with pytest.raises(UserError, match=r"front_share=1.5 must be 0 to 1"):
+        PredictorGuided(front_share=1.5)
 
 
 @pytest.mark.parametrize("num_objectives", [3, 4, 5])
