@@ -42,7 +42,7 @@ _DRAWN_ONE_IN, _DRAWN_UNTIL = 5, 100
 a predictor that learns only from what it asked for stays sure of its mistakes about the rest."""
 _BETTER = 0.25
 """Share of the candidates considered that are the better ones."""
-_NUM_LIKELY, _NUM_DRAWS = 1500, 256
+_NUM_LIKELY, _NUM_DRAWS = 1500, 512
 """Candidates that may be likeliest on the front, and draws of their costs that tell."""
 _NUM_BEST, _NUM_BESIDE = 80, 20
 """Measured candidates, best layers first, whose left-out errors are drawn, and how many of them lie beside a
