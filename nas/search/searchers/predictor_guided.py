@@ -44,7 +44,7 @@ _BETTER = 0.25
 """Share of the candidates considered that are the better ones."""
 _NUM_LIKELY, _NUM_DRAWS = 1500, 512
 """Candidates that may be likeliest on the front, and draws of their costs that tell."""
-_NUM_BEST, _NUM_BESIDE = 80, 20
+_NUM_BEST, _NUM_BESIDE = 80, 12
 """Measured candidates, best layers first, whose left-out errors are drawn, and how many of them lie beside a
 candidate: near the front errors differ from those elsewhere, and between its ends."""
 _GENES = ""
@@ -178,10 +178,9 @@ class _Model:
         for column, objective in enumerate(self._problem.objectives):
             if objective.expensive:
                 expected[:, column] = self._predictors[objective.name].fitted.leave_one_out()
-        errors = (self.measured.costs - expected)[best]
-        span = np.ptp(self.front if len(self.front) else expected, axis=0)
-        span[span == 0] = 1.0
-        _, beside = KDTree(expected[best] / span).query(costs / span, k=range(1, min(_NUM_BESIDE, len(best)) + 1))
+        errors, among = (self.measured.costs - expected)[best], expected[best]
+        nearest = range(1, min(_NUM_BESIDE, len(best)) + 1)
+        _, beside = KDTree(_ranks(among, among)).query(_ranks(costs, among), k=nearest)
         rows = np.arange(len(costs))
         for _ in range(_NUM_DRAWS):
             drawn = beside[rows, rng.integers(beside.shape[1], size=len(rows))]
@@ -231,6 +230,13 @@ class _Model:
 
     def _signed(self, objective: Objective, views: Mapping[str, Features]) -> np.ndarray:
         return self._predictors[objective.name].predict(views) * (-1.0 if objective.maximize else 1.0)
+
+
+def _ranks(costs: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """Rank of each cost among those of its column of `among`, 0 to 1, interpolated."""
+    steps = np.linspace(0.0, 1.0, len(among))
+    columns = [np.interp(cost, np.sort(known), steps) for cost, known in zip(costs.T, among.T, strict=True)]
+    return np.stack(columns, axis=1)
 
 
 def _choose(
