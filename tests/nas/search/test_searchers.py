@@ -9,6 +9,7 @@ from nas.errors import UserError
 from nas.search.objectives import Objective, parse_constraint
 from nas.search.problem import SearchProblem
 from nas.search.searchers import OptunaSampler, PredictorGuided, RandomSearch, describe_searcher, get_searcher
+from nas.search.searchers.predictor_guided import _Model
 from nas.search.study import Row
 from tests.nas.search.problems import (
     CHOICES,
@@ -130,6 +131,25 @@ def test_front_share_chooses_among_a_hundred_rows_and_more(num_objectives):
     assert len(set(shared)) == 10
     assert shared[:1] == plain[:1]
     assert len(set(shared) - set(plain)) >= 3
+
+
+def test_draws_err_as_left_out_predictions_beside_them_do():
+    rng = np.random.default_rng(0)
+    rows = [row for row in _rows(LARGE, 150) if row.values]
+    middle = np.median([row.values["latency_ms"] for row in rows])
+
+    def noisy(row):
+        slow = row.values["latency_ms"] > middle
+        return replace(row, values={**row.values, "error_pct": row.values["error_pct"] + slow * rng.normal(0, 30)})
+
+    rows = [noisy(row) for row in rows]
+    model = _Model(LARGE, rows, [], families=("gaussian-process",))
+    latency = model.measured.costs[:, 1]
+    costs = model.measured.costs[[latency.argmin(), latency.argmax()]]
+    draws = np.stack(list(model.draws(costs, np.zeros((2, 2)), rng=rng)))
+    assert draws[:, 1, 0].std() > 1.5 * draws[:, 0, 0].std() > 0
+    twice = np.stack(list(model.draws(costs, np.full((2, 2), 50.0), rng=rng)))
+    assert (twice.std(axis=0) > 40).all()
 
 
 def test_front_share_is_a_share():
