@@ -19,6 +19,8 @@ _PRIOR_STD = 3.0
 """Of the logarithm of each parameter about its start: keeps those that the data leave open."""
 _RELEVANCE_STD, _BOUNDS_RELEVANCE = 0.5, (-6.0, 6.0)
 """The same of the logarithms of relevances, about 0."""
+_TAIL = 0.6
+"""Units beyond the median, in those of `Compression`, at which the tail of high values has half its slope."""
 _NUM_AT_ONCE = 1024
 """Rows predicted at a time: their kernel with some hundred others stays in the processor's cache."""
 
@@ -186,7 +188,7 @@ class GaussianProcess(RegressorMixin, BaseEstimator):
 
 
 class Compression:
-    """Shortens the tail of high values, those far beyond the median, to its logarithm; low values stay as they are.
+    """Shortens the tail of high values, those beyond the median, to its logarithm; low values stay as they are.
 
     Where low is good, what the bad ones of a search are like matters little, and a few of them would drown the rest.
     """
@@ -198,11 +200,11 @@ class Compression:
     def forward(self, y: np.ndarray) -> np.ndarray:
         """From targets to units of the distance between median and best tenth."""
         units = (y - self._median) / self._unit
-        return np.where(units > 1, 1 + np.log(np.maximum(units, 1)), units)
+        return np.where(units > 0, _TAIL * np.log1p(np.maximum(units, 0) / _TAIL), units)
 
     def back(self, z: np.ndarray) -> np.ndarray:
         """The inverse of `forward`, which stops at exp(10) units."""
-        return np.where(z > 1, np.exp(np.clip(z - 1, 0, 10)), z) * self._unit + self._median
+        return np.where(z > 0, _TAIL * np.expm1(np.clip(z / _TAIL, 0, 10)), z) * self._unit + self._median
 
 
 def _squared_distances(A: np.ndarray, B: np.ndarray, inner: np.ndarray) -> np.ndarray:

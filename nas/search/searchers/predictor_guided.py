@@ -47,6 +47,8 @@ _NUM_LIKELY, _NUM_DRAWS = 1500, 512
 _NUM_BEST, _NUM_BESIDE = 80, 12
 """Measured candidates, best layers first, whose left-out errors are drawn, and how many of them lie beside a
 candidate: near the front errors differ from those elsewhere, and between its ends."""
+_DRAWN_STD = 0.5
+"""Standard deviations that draws add to left-out errors, which have most of what isn't known in them."""
 _GENES = ""
 """Name of what predictors learn from where nothing is described."""
 
@@ -170,8 +172,8 @@ class _Model:
     def draws(self, costs: np.ndarray, std: np.ndarray, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """What candidates that are predicted as `costs`, give or take `std`, may measure (each N x M).
 
-        Off by their deviations, and as left-out predictions beside theirs are: all of one measured candidate's errors
-        together, so neither their size nor their shape is assumed.
+        Off as left-out predictions beside theirs are, all of one measured candidate's errors together, so neither their
+        size nor their shape is assumed; and by part of their deviations, which are larger where nothing was measured.
         """
         best = best_layers(self.measured.costs, _NUM_BEST)
         expected = self.measured.costs.copy()
@@ -184,7 +186,7 @@ class _Model:
         rows = np.arange(len(costs))
         for _ in range(_NUM_DRAWS):
             drawn = beside[rows, rng.integers(beside.shape[1], size=len(rows))]
-            yield costs + errors[drawn] + std * rng.standard_normal(costs.shape)
+            yield costs + errors[drawn] + _DRAWN_STD * std * rng.standard_normal(costs.shape)
 
     def suggest(self, vectors: np.ndarray) -> list[Suggestion]:
         """Suggestions with what the predictors expect."""
