@@ -18,6 +18,7 @@ from torch import nn
 from nas.errors import UserError
 from search_spaces import Architecture, BlockSpec, Network, SearchSpace
 from search_spaces.blocks import Block, WeightMap
+from search_spaces.errors import unknown_name
 
 ENTANGLEMENTS = ("full", "width")
 """What blocks of one place and kind share; see `Supernet`."""
@@ -48,9 +49,14 @@ class Supernet(nn.Module):
         entanglement: which blocks of a place and kind are slices of one another (AutoFormer, Chen et al. 2021): all in
             `full`; in `width` those that differ in width alone, so that every kernel and every ratio of a mixer has
             weights of its own.
+
+    Raises:
+        UserError: `entanglement` is none of `ENTANGLEMENTS`.
     """
 
     def __init__(self, space: SearchSpace, *, entanglement: str = "full", device: torch.device | str = "cpu"):
+        if entanglement not in ENTANGLEMENTS:
+            raise UserError(unknown_name("entanglement", entanglement, ENTANGLEMENTS))
         super().__init__()
         self.space, self.entanglement, self.device = space, entanglement, torch.device(device)
         initial = self._largest_parameters()
@@ -74,7 +80,10 @@ class Supernet(nn.Module):
                 about = file.metadata() or {}
         except (OSError, SafetensorError):
             about = {}  # `load` says what is wrong
-        supernet = cls(space, entanglement=about.get("entanglement", "full"))
+        try:
+            supernet = cls(space, entanglement=about.get("entanglement", "full"))
+        except UserError as error:
+            raise UserError(f"{path}: {error}; the file is of another version") from None
         supernet.load(path)
         return supernet
 

@@ -189,6 +189,16 @@ def test_a_file_says_how_its_weights_are_entangled(entanglement: str, tiny: Supe
         Supernet.read(tiny.space, path)
 
 
+def test_unknown_entanglement_is_refused_by_name(tiny: Supernet, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown entanglement 'widht'; available: full, width. Did you mean width?"):
+        Supernet(tiny.space, entanglement="widht")
+    path = tmp_path / "supernet.safetensors"
+    tiny.save(path)
+    save_file(load_file(path), path, {"entanglement": "kernel"})
+    with pytest.raises(UserError, match="supernet.safetensors: unknown entanglement 'kernel'"):
+        Supernet.read(tiny.space, path)
+
+
 @pytest.mark.parametrize("cut", [0, 100, -1])
 def test_damaged_file_is_refused(cut: int, tiny: Supernet, tmp_path: Path) -> None:
     path = tmp_path / "supernet.safetensors"
