@@ -24,7 +24,7 @@ from nas.profiling import ProfilePlan, assemble_profile, measure_plan, plan_prof
 from nas.profiling.forms import find_convolutions
 from nas.profiling.plan import NUM_FIT
 from nas.progress import rich_progress
-from nas.provenance import provenance
+from nas.provenance import commit, provenance
 from nas.saturation import find_weight_bits
 from predictors.latency import LatencyPredictor
 from predictors.metrics import MIN_POINTS, prediction_metrics
@@ -49,6 +49,7 @@ def measure_accuracy(
     about_path = output.with_suffix(".json")
     if profile is not None and profile.resolve() == about_path.resolve():
         raise SystemExit(f"--profile {profile} is where the figures go; give the profile another name than --output")
+    commit()  # before the profile, which may be a tracked file, is written
     device, seconds = get_runtime(runtime, num_threads=threads), parse_seconds(budget)
     weight_bits = find_weight_bits(device)
     with rich_progress("profile") as progress:
