@@ -83,7 +83,7 @@ class Supernet(nn.Module):
         try:
             supernet = cls(space, entanglement=about.get("entanglement", "full"))
         except UserError as error:
-            raise UserError(f"{path}: {error}; the file is of another version") from None
+            raise UserError(f"{path}: {error}; another version wrote the file, train again") from None
         supernet.load(path)
         return supernet
 
