@@ -71,8 +71,8 @@ def found_shares(cells: Cells, *, rng: np.random.Generator) -> dict[str, Any]:
 def _features(operations: np.ndarray) -> np.ndarray:
     """Of N cells, from N x 6 indices of operations."""
     genes, problem = GenotypeFeatures(CHOICES), SearchProblem(choices=CHOICES, objectives=OBJECTIVES)
-    descriptions = describe(problem.decode(operations))
-    (needed,), (used, *arrays) = descriptions["needed"], descriptions["paths"]
+    described = describe(problem.decode(operations))
+    (needed,), (used, *arrays) = described["needed"], described["sequences"]
     vectors = [operations, problem.encode(needed), problem.encode(used)]
     return np.concatenate([*map(genes.transform, vectors), *arrays], axis=1)
 

@@ -19,15 +19,16 @@ from pymoo.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from nas.search import Objective, optimize
+from nas.search.searchers import Searcher
 from search_spaces.space import Choice, Genotype
 
 Measure = Callable[[Genotype], Mapping[str, float]]
 Method = Callable[[Measure, Sequence[Choice], Sequence[Objective], int, int], None]
 
 
-def by_name(name: str, **options: Any) -> Method:
+def by_name(name: str | Searcher, **options: Any) -> Method:
     """A name of `OTHERS`, or anything `optimize` accepts as a searcher, which gets the options, too."""
-    if name in OTHERS:
+    if isinstance(name, str) and name in OTHERS:
         return OTHERS[name]
 
     def search(
@@ -100,7 +101,7 @@ DEFAULT_METHODS = ("predictor-guided", *OTHERS)
 
 
 def run(
-    name: str,
+    name: str | Searcher,
     measure: Measure,
     choices: Sequence[Choice],
     objectives: Sequence[Objective],

@@ -32,7 +32,7 @@ __all__ = [
 
 SEARCHERS: Mapping[str, Callable[[], Searcher]] = {
     "predictor-guided": PredictorGuided,
-    "predictor-guided-recall": lambda: PredictorGuided(front_share=0.8),
+    "predictor-guided-recall": lambda: PredictorGuided(front_share=0.8, drawn_until=50),
     "nsga2": Evolutionary,
     "nsga3": lambda: Evolutionary(algorithm="nsga3"),
     "age-moea": lambda: Evolutionary(algorithm="age-moea"),

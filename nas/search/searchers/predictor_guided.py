@@ -1,6 +1,7 @@
 """The default searcher: learn from what was measured, search the predictions, measure where they promise most."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from nas.search.searchers.measured import Measured
 from nas.search.study import Row
 from predictors.accuracy import FAMILIES, AccuracyPredictor
 from predictors.features import Features, GenotypeFeatures, numeric_columns
+from predictors.gaussian_process import Compression
 from search_spaces.space import Genotype
 
 _MIN_ROWS = 15
@@ -40,6 +42,8 @@ _LEVELS = (0.0, 1.0, 3.0)
 _DRAWN_ONE_IN, _DRAWN_UNTIL = 5, 100
 """One candidate in so many, until there are so many rows, is drawn at random from the better of those considered:
 a predictor that learns only from what it asked for stays sure of its mistakes about the rest."""
+_LIKELY_FROM = 100
+"""Rows from which on candidates that are likely on the front are asked for."""
 _BETTER = 0.25
 """Share of the candidates considered that are the better ones."""
 _NUM_LIKELY, _NUM_DRAWS = 1500, 512
@@ -49,6 +53,13 @@ _NUM_BEST, _NUM_BESIDE = 80, 12
 candidate: near the front errors differ from those elsewhere, and between its ends."""
 _DRAWN_STD = 0.5
 """Standard deviations that draws add to left-out errors, which have most of what isn't known in them."""
+_GOOD = 0.7
+"""Share of the measured candidates, best layers first, by whose left-out errors a description is chosen: one may tell
+bad candidates from worse and say little of the others."""
+_MAX_RELEVANCES = 20
+"""Columns of a described array, at most, that are tuned a relevance each."""
+_NUM_RANKS, _COMPARABLE = 4, 1.2
+"""Descriptions, at most, whose predictors are asked, and how many times the lowest error theirs may be."""
 _GENES = ""
 """Name of what predictors learn from where nothing is described."""
 
@@ -69,6 +80,8 @@ class PredictorGuided:
     front_share: float = 0.0
     """Share of each batch, from 100 candidates on, that are likeliest on the front instead of adding most hypervolume:
     finds more of the front's members for a little of its volume. 0 to 1."""
+    drawn_until: int = _DRAWN_UNTIL
+    """Candidates until which one in five of a batch is drawn at random from the better ones."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.front_share <= 1:
@@ -85,7 +98,9 @@ class PredictorGuided:
             return [Suggestion(genotype=genotype) for genotype in problem.decode(vectors)]
         model = _Model(problem, complete, failed, families=self.families)
         pool = self._pool(problem, model, rng=rng)
-        vectors = _choose(model, pool, known, num_candidates, front_share=self.front_share, rng=rng)
+        num_drawn = num_candidates // _DRAWN_ONE_IN if len(known) < self.drawn_until else 0
+        num_likely = round(self.front_share * num_candidates) if len(known) >= _LIKELY_FROM else 0
+        vectors = _choose(model, pool, known, num_candidates, num_drawn=num_drawn, num_likely=num_likely, rng=rng)
         everything = np.concatenate([known, vectors])
         rest = sample_new(problem, num_candidates - len(vectors), known=everything, rng=rng)
         return model.suggest(np.concatenate([vectors, rest]))
@@ -117,13 +132,22 @@ class _Predictor:
     fitted: AccuracyPredictor
 
     @classmethod
-    def best(cls, views: Mapping[str, Features], costs: np.ndarray, families: Sequence[str]) -> "_Predictor":
-        """Of one predictor a view the one with the lowest left-out error."""
+    def ranked(
+        cls, views: Mapping[str, Features], costs: np.ndarray, families: Sequence[str], good: np.ndarray
+    ) -> list["_Predictor"]:
+        """Of one predictor a view those whose left-out errors of the rows `good` are about the lowest, in order."""
+        short = Compression(costs).forward
+
+        def error(predictor: "_Predictor") -> float:
+            return float(np.abs(short(predictor.fitted.leave_one_out()) - short(costs))[good].mean())
+
         fitted = [
             cls(name, AccuracyPredictor(families, view.groups, view.tied).fit(view.columns, costs))
             for name, view in views.items()
         ]
-        return min(fitted, key=lambda predictor: min(predictor.fitted.errors_.values()))
+        errors = np.array([error(predictor) for predictor in fitted])
+        order = np.argsort(errors, kind="stable")[:_NUM_RANKS]
+        return [fitted[row] for row in order if errors[row] <= _COMPARABLE * errors.min()]
 
     def predict(self, views: Mapping[str, Features], return_std: bool = False) -> Any:
         return self.fitted.predict(views[self.view].columns, return_std)
@@ -138,10 +162,10 @@ class _Model:
         self._problem = problem
         self._features = GenotypeFeatures(problem.choices)
         self.measured = Measured.of(problem, rows)
-        self._predictors: dict[str, _Predictor] = {}
-        views, _ = self._views(self.measured.vectors)
+        views, _ = self._views(self.measured.vectors, None)
+        good = best_layers(self.measured.costs, math.ceil(_GOOD * len(rows)))
         self._predictors = {
-            o.name: _Predictor.best(views, as_costs(self.measured.values, [o])[:, 0], families)
+            o.name: _Predictor.ranked(views, as_costs(self.measured.values, [o])[:, 0], families, good)
             for o in problem.expensive
         }
         self._fatal = self._described_as_none_of(views, failed)
@@ -152,41 +176,60 @@ class _Model:
 
     def score(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs (N x M); violations of constraints and focus, and 1 for what is expected to fail (N x K)."""
-        views, cheap = self._views(vectors)
+        views, cheap = self._views(vectors, self._names(0))
         values = {**cheap, **{o.name: self._signed(o, views) for o in self._problem.expensive}}
         excess = violations(values, self._limits)
-        fails = [~outside(views[name].columns, fatal) for name, fatal in self._fatal.items()]
-        return as_costs(values, self._problem.objectives), np.column_stack([excess, *fails])
+        if self._fatal:
+            likes = [~outside(views[name].columns, fatal) for name, fatal in self._fatal.items()]
+            excess = np.column_stack([excess, np.all(likes, axis=0)])
+        return as_costs(values, self._problem.objectives), excess
 
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected costs and their standard deviations (both N x M); zero for what is computed."""
-        views, cheap = self._views(vectors)
+        """Expected costs and their standard deviations (both N x M), the mean of what the best predictors say, and of
+        their variances; zero for what is computed."""
+        if self._num_ranks == 1:
+            return self._predict(vectors, 0)
+        costs, std = zip(*(self._predict(vectors, rank) for rank in range(self._num_ranks)), strict=True)
+        return np.mean(costs, axis=0), np.sqrt(np.mean(np.square(std), axis=0))
+
+    def _predict(self, vectors: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same by the predictors of this rank alone, 0 the best."""
+        predictors = self._of_rank(rank)
+        views, cheap = self._views(vectors, self._names(rank))
         costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
         for column, objective in enumerate(self._problem.objectives):
             if objective.expensive:
-                costs[:, column], std[:, column] = self._predictors[objective.name].predict(views, return_std=True)
+                costs[:, column], std[:, column] = predictors[objective.name].predict(views, return_std=True)
             else:
                 costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
         return costs, std
 
-    def draws(self, costs: np.ndarray, std: np.ndarray, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """What candidates that are predicted as `costs`, give or take `std`, may measure (each N x M).
+    def draws(
+        self, costs: np.ndarray, std: np.ndarray, *, rng: np.random.Generator, rank: int = 0, num: int = _NUM_DRAWS
+    ) -> Iterator[np.ndarray]:
+        """What candidates may measure that predictors of this rank expect at `costs`, give or take `std` (each N x M).
 
         Off as left-out predictions beside theirs are, all of one measured candidate's errors together, so neither their
         size nor their shape is assumed; and by part of their deviations, which are larger where nothing was measured.
         """
-        best = best_layers(self.measured.costs, _NUM_BEST)
+        best, predictors = best_layers(self.measured.costs, _NUM_BEST), self._of_rank(rank)
         expected = self.measured.costs.copy()
         for column, objective in enumerate(self._problem.objectives):
             if objective.expensive:
-                expected[:, column] = self._predictors[objective.name].fitted.leave_one_out()
+                expected[:, column] = predictors[objective.name].fitted.leave_one_out()
         errors, among = (self.measured.costs - expected)[best], expected[best]
         nearest = range(1, min(_NUM_BESIDE, len(best)) + 1)
         _, beside = KDTree(_ranks(among, among)).query(_ranks(costs, among), k=nearest)
         rows = np.arange(len(costs))
-        for _ in range(_NUM_DRAWS):
+        for _ in range(num):
             drawn = beside[rows, rng.integers(beside.shape[1], size=len(rows))]
             yield costs + errors[drawn] + _DRAWN_STD * std * rng.standard_normal(costs.shape)
+
+    def draws_of_several(self, vectors: np.ndarray, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """`draws` for N vectors, by the best predictors in equal parts: each is wrong about others."""
+        for rank in range(self._num_ranks):
+            costs, std = self._predict(vectors, rank)
+            yield from self.draws(costs, std, rng=rng, rank=rank, num=_NUM_DRAWS // self._num_ranks)
 
     def suggest(self, vectors: np.ndarray) -> list[Suggestion]:
         """Suggestions with what the predictors expect."""
@@ -204,34 +247,50 @@ class _Model:
             for row, genotype in enumerate(self._problem.decode(vectors))
         ]
 
-    def _views(self, vectors: np.ndarray) -> tuple[dict[str, Features], dict[str, np.ndarray]]:
-        """What predictors learn from, or learned from: genes and descriptions, each with the cheap columns; and these
-        columns."""
+    @property
+    def _num_ranks(self) -> int:
+        return max(map(len, self._predictors.values()), default=1)
+
+    def _of_rank(self, rank: int) -> dict[str, _Predictor]:
+        """A predictor of each expensive objective, 0 the best; where there are fewer, they take turns."""
+        return {name: ranked[rank % len(ranked)] for name, ranked in self._predictors.items()}
+
+    def _names(self, rank: int) -> set[str]:
+        """What the predictors of this rank learned from."""
+        return {predictor.view for predictor in self._of_rank(rank).values()}
+
+    def _views(
+        self, vectors: np.ndarray, names: Collection[str] | None
+    ) -> tuple[dict[str, Features], dict[str, np.ndarray]]:
+        """What predictors learn from, genes and descriptions, each with the cheap columns; and these columns.
+
+        Of the descriptions only those in `names`, unless it is None.
+        """
         cheap = self._problem.compute_cheap(vectors)
         logarithms = [Features(numeric_columns(cheap, len(vectors)), (len(cheap),))] if cheap else []
         views = {_GENES: self._features.features(vectors, cheap)}
-        learned = {predictor.view for predictor in self._predictors.values()}
-        if learned != {_GENES}:
+        if names is None or any(name != _GENES for name in names):
             for name, parts in self._problem.compute_descriptions(vectors).items():
-                if not learned or name in learned:
+                if names is None or name in names:
                     views[name] = Features.joined([*map(self._features_of, parts), *logarithms])
         return views, cheap
 
     def _described_as_none_of(self, views: Mapping[str, Features], failed: Sequence[Row]) -> dict[str, np.ndarray]:
         """Of each description that predictors learned from the rows of failed candidates that no complete one has."""
-        names = {predictor.view for predictor in self._predictors.values()} - {_GENES}
+        names = self._names(0) - {_GENES}
         if not failed or not names:
             return {}
-        lost, _ = self._views(self._problem.encode([row.genotype for row in failed]))
+        lost, _ = self._views(self._problem.encode([row.genotype for row in failed]), names)
         return {n: lost[n].columns[outside(lost[n].columns, views[n].columns)] for n in sorted(names)}
 
     def _features_of(self, part: np.ndarray | list[Genotype]) -> Features:
         if isinstance(part, list):
             return self._features.features(self._problem.encode(part))
-        return Features(part, (part.shape[1],))
+        size = part.shape[1]
+        return Features(part, (size,), [[column] for column in range(size)] if size <= _MAX_RELEVANCES else ())
 
     def _signed(self, objective: Objective, views: Mapping[str, Features]) -> np.ndarray:
-        return self._predictors[objective.name].predict(views) * (-1.0 if objective.maximize else 1.0)
+        return self._predictors[objective.name][0].predict(views) * (-1.0 if objective.maximize else 1.0)
 
 
 def _ranks(costs: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -242,9 +301,19 @@ def _ranks(costs: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def _choose(
-    model: _Model, pool: Pool, known: np.ndarray, num: int, *, front_share: float, rng: np.random.Generator
+    model: _Model,
+    pool: Pool,
+    known: np.ndarray,
+    num: int,
+    *,
+    num_drawn: int,
+    num_likely: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep them all."""
+    """Up to `num` new vectors of `pool`, those of least violation when none is expected to keep them all.
+
+    Of them `num_likely` are likeliest on the front, and `num_drawn` at random.
+    """
     new = outside(pool.vectors, known)
     vectors, excess = pool.vectors[new], np.maximum(pool.violations[new], 0.0).sum(axis=1)
     if len(vectors) == 0:
@@ -253,13 +322,12 @@ def _choose(
         return vectors[np.argsort(excess, kind="stable")[:num]]
     vectors = vectors[excess <= 0]
     costs, std = model.predict(vectors)
-    early = len(known) < _DRAWN_UNTIL
-    num_drawn, num_likely = (num // _DRAWN_ONE_IN, 0) if early else (0, round(front_share * num))
+    num_likely = min(num_likely, num - num_drawn)
     optimism = np.roll(_OPTIMISM_BESIDE_LIKELY, len(known) // num).tolist() if num_likely else _OPTIMISM
     chosen = _promising(costs, std, model, num - num_drawn - num_likely, optimism=optimism)
     if num_likely:
         rows = best_layers(costs - std, _NUM_LIKELY)
-        likely = likely_batch(model.draws(costs[rows], std[rows], rng=rng), model.front, num)
+        likely = likely_batch(model.draws_of_several(vectors[rows], rng=rng), model.front, num)
         chosen += [row for row in rows[likely].tolist() if row not in chosen][: num - len(chosen)]
     if len(chosen) == num:
         return vectors[chosen]

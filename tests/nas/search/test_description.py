@@ -8,7 +8,9 @@ import pytest
 
 from nas.errors import UserError
 from nas.search import Objective, optimize
-from nas.search.problem import Description
+from nas.search.problem import Description, SearchProblem
+from nas.search.searchers.predictor_guided import _Model
+from nas.search.study import Row
 from search_spaces.space import Choice, Genotype
 from tests.benchmarks.nb201_cells import describe as describe_cells
 
@@ -87,6 +89,38 @@ def test_what_is_described_like_a_failed_network_is_not_asked_for() -> None:
     assert num_failed(describe=_describe_used) == 0 < num_failed()
 
 
+def test_descriptions_that_predict_about_as_well_are_asked_in_equal_parts() -> None:
+    """Two have noise of their own beside what decides the error; narrow arrays weigh their columns, wide ones don't."""
+
+    def noise(seed: int, genotype: Genotype) -> np.ndarray:
+        return np.random.default_rng([seed, *map(int, genotype.values())]).normal(scale=0.3, size=6)
+
+    def describe(genotypes: list[Genotype]) -> dict[str, Description]:
+        parts = np.stack([_hidden(genotype) for genotype in genotypes])
+        noisy = [parts + np.stack([noise(seed, genotype) for genotype in genotypes]) for seed in range(2)]
+        return {"a": [noisy[0]], "b": [noisy[1]], "wide": [np.ones((len(parts), 21))]}
+
+    problem = SearchProblem(choices=CHOICES, objectives=OBJECTIVES, describe=describe)
+    vectors = np.random.default_rng(0).integers(4, size=(60, 6))
+    errors = [(genotype, _evaluate(genotype)["error"]) for genotype in problem.decode(vectors[:40])]
+    rows = [
+        Row(index=index, batch=0, genotype=genotype, values={"error": error, "latency": 20 - error})
+        for index, (genotype, error) in enumerate(errors)
+    ]
+    model = _Model(problem, rows, [], families=("relevance-gaussian-process",))
+    views, _ = model._views(vectors, None)
+    assert [len(views[name].tied) for name in ("a", "b", "wide")] == [6, 6, 0]
+    assert model._names(0) | model._names(1) == {"a", "b"} == model._names(2) | model._names(3)
+    alone = [model._predict(vectors[40:], rank) for rank in range(2)]
+    costs, std = model.predict(vectors[40:])
+    assert np.array_equal(costs, np.mean([mean for mean, _ in alone], axis=0))
+    assert np.allclose(std**2, np.mean([deviation**2 for _, deviation in alone], axis=0))
+    draws = np.stack(list(model.draws_of_several(vectors[40:], rng=np.random.default_rng(0))))
+    for part, rank in zip(np.array_split(draws, 2), range(2), strict=True):
+        centers = np.median(part, axis=0)
+        assert np.abs(centers - alone[rank][0]).sum() < np.abs(centers - alone[1 - rank][0]).sum()
+
+
 @pytest.mark.parametrize(
     ("parts_of", "message"),
     [
@@ -119,19 +153,32 @@ def test_operations_that_lead_nowhere_are_not_in_the_description() -> None:
     dead_end = _cell("nor_conv_3x3", "none", "none", "skip_connect", "none", "none")
     empty = _cell("none", "none", "none", "skip_connect", "none", "none")
     other = _cell("none", "none", "none", "nor_conv_1x1", "none", "none")
-    for parts in describe_cells([dead_end, empty, other]).values():
-        for part in parts:
-            assert np.array_equal(part[0], part[1])
-            assert not np.array_equal(part[0], part[2])
-    assert describe_cells([dead_end, empty, other])["needed"] == [[empty, empty, other]]
+    described = describe_cells([dead_end, empty, other])
+    counts = described.pop("run")
+    for part in (part for parts in described.values() for part in parts):
+        assert np.array_equal(part[0], part[1])
+        assert not np.array_equal(part[0], part[2])
+    assert described["needed"] == [[empty, empty, other]]
     assert describe_cells([empty, other])["used"] == [[empty, other]]
+    assert np.asarray(counts[0]).tolist() == [[4, 1, 0, 1, 0], [5, 1, 0, 0, 0], [5, 0, 1, 0, 0]]
 
 
 def test_what_the_output_needs_may_get_nothing_from_the_input() -> None:
     starved = _cell("none", "none", "nor_conv_3x3", "skip_connect", "none", "avg_pool_3x3")
     described = describe_cells([starved])
     assert described["needed"] == [[starved]]
+    assert np.asarray(described["needed-counts"][0]).tolist() == [[3, 1, 0, 1, 1]]
     assert described["used"] == [[_cell("none", "none", "none", "skip_connect", "none", "none")]]
-    counts, paths = described["paths"][1:]
-    assert counts.tolist() == [[1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
-    assert np.asarray(paths).tolist() == [[1.0] + [0.0] * 39]
+    _, paths, sequences = described["sequences"]
+    counts, ends, most, totals = [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0], [0, 0, 0, 1, 1]
+    assert np.asarray(paths).tolist() == [[*counts, *ends, *most, *totals]]
+    assert np.asarray(sequences).tolist() == [[1.0] + [0.0] * 39]
+
+
+def test_paths_are_described_by_what_lies_on_them() -> None:
+    """Three paths: a 1x1 convolution; a 3x3 convolution, then pooling; a 3x3 convolution twice."""
+    cell = _cell("nor_conv_3x3", "none", "skip_connect", "nor_conv_1x1", "avg_pool_3x3", "nor_conv_3x3")
+    counts, ends, most, totals = [1, 1, 2, 1], [1, 2, 0, 1], [2, 2, 2], [3, 1, 1, 3, 0]
+    described = describe_cells([cell])
+    assert np.asarray(described["paths"][0]).tolist() == [[*counts, *ends, *most, *totals]]
+    assert np.asarray(described["sequences"][2]).sum() == 3
