@@ -187,22 +187,24 @@ class _Model:
     def predict(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected costs and their standard deviations (both N x M), the mean of what the best predictors say, and of
         their variances; zero for what is computed."""
-        if self._num_ranks == 1:
-            return self._predict(vectors, 0)
-        costs, std = zip(*(self._predict(vectors, rank) for rank in range(self._num_ranks)), strict=True)
+        said = list(self._said(vectors))
+        if len(said) == 1:
+            return said[0]
+        costs, std = zip(*said, strict=True)
         return np.mean(costs, axis=0), np.sqrt(np.mean(np.square(std), axis=0))
 
-    def _predict(self, vectors: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same by the predictors of this rank alone, 0 the best."""
-        predictors = self._of_rank(rank)
-        views, cheap = self._views(vectors, self._names(rank))
-        costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
-        for column, objective in enumerate(self._problem.objectives):
-            if objective.expensive:
-                costs[:, column], std[:, column] = predictors[objective.name].predict(views, return_std=True)
-            else:
-                costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
-        return costs, std
+    def _said(self, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The same by the predictors of each rank alone, the best first."""
+        views, cheap = self._views(vectors, set().union(*map(self._names, range(self._num_ranks))))
+        for rank in range(self._num_ranks):
+            predictors = self._of_rank(rank)
+            costs, std = np.empty((2, len(vectors), len(self._problem.objectives)))
+            for column, objective in enumerate(self._problem.objectives):
+                if objective.expensive:
+                    costs[:, column], std[:, column] = predictors[objective.name].predict(views, return_std=True)
+                else:
+                    costs[:, column], std[:, column] = as_costs(cheap, [objective])[:, 0], 0.0
+            yield costs, std
 
     def draws(
         self, costs: np.ndarray, std: np.ndarray, *, rng: np.random.Generator, rank: int = 0, num: int = _NUM_DRAWS
@@ -227,9 +229,9 @@ class _Model:
 
     def draws_of_several(self, vectors: np.ndarray, *, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """`draws` for N vectors, by the best predictors in equal parts: each is wrong about others."""
-        for rank in range(self._num_ranks):
-            costs, std = self._predict(vectors, rank)
-            yield from self.draws(costs, std, rng=rng, rank=rank, num=_NUM_DRAWS // self._num_ranks)
+        num = _NUM_DRAWS // self._num_ranks
+        for rank, (costs, std) in enumerate(self._said(vectors)):
+            yield from self.draws(costs, std, rng=rng, rank=rank, num=num)
 
     def suggest(self, vectors: np.ndarray) -> list[Suggestion]:
         """Suggestions with what the predictors expect."""

@@ -111,7 +111,8 @@ def test_descriptions_that_predict_about_as_well_are_asked_in_equal_parts() -> N
     views, _ = model._views(vectors, None)
     assert [len(views[name].tied) for name in ("a", "b", "wide")] == [6, 6, 0]
     assert model._names(0) | model._names(1) == {"a", "b"} == model._names(2) | model._names(3)
-    alone = [model._predict(vectors[40:], rank) for rank in range(2)]
+    alone = list(model._said(vectors[40:]))
+    assert len(alone) == 2
     costs, std = model.predict(vectors[40:])
     assert np.array_equal(costs, np.mean([mean for mean, _ in alone], axis=0))
     assert np.allclose(std**2, np.mean([deviation**2 for _, deviation in alone], axis=0))
