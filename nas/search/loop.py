@@ -74,9 +74,9 @@ def optimize(
         focus: ranges of objectives, at most one each, in which to look once there is something to learn from.
         cheap: computes the objectives declared cheap, and perhaps more columns, for many genotypes at once.
         describe: says what the networks of many genotypes are made of, such as the paths of a graph. For each objective
-            the default searcher learns from the genes and from each of these descriptions, and asks those that predict
-            good left-out rows best, four at most. What the best describe like failed candidates alone is expected to
-            fail, too. Other searchers ignore it. See `Description`.
+            the default searcher learns from the genes or from one of these descriptions, whichever predicts left-out
+            rows best, and expects that what is described like a failed candidate alone fails, too; others ignore it.
+            See `Description`.
         study: file or storage URL to keep the rows in and continue from, see `open_storage`; None keeps them in memory.
         study_name: tells studies of one storage apart.
         batch_size: candidates measured between two looks at what was learned; no more are evaluated at once.
