@@ -9,8 +9,9 @@ import pytest
 from nas.errors import UserError
 from nas.search import Objective, optimize
 from nas.search.problem import Description, SearchProblem
-from nas.search.searchers.predictor_guided import _Model
+from nas.search.searchers.predictor_guided import _Model, _Predictor
 from nas.search.study import Row
+from predictors.features import Features
 from search_spaces.space import Choice, Genotype
 from tests.benchmarks.nb201_cells import describe as describe_cells
 
@@ -87,6 +88,44 @@ def test_what_is_described_like_a_failed_network_is_not_asked_for() -> None:
         return int((frame["state"][20:] == "failed").sum())
 
     assert num_failed(describe=_describe_used) == 0 < num_failed()
+
+
+def test_a_failure_is_expected_of_what_all_best_descriptions_say() -> None:
+    """The first gene decides the latency, and describes too little to tell what fails."""
+
+    def latency(genotype: Genotype) -> float:
+        return float(np.exp(int(genotype["gene.0"])))
+
+    def describe(genotypes: list[Genotype]) -> dict[str, Description]:
+        parts = np.stack([_hidden(genotype) for genotype in genotypes])
+        return {"parts": [parts], "first": [np.array([[latency(genotype)] for genotype in genotypes])]}
+
+    problem = SearchProblem(choices=CHOICES, objectives=OBJECTIVES, describe=describe)
+    vectors = np.random.default_rng(0).integers(3, size=(60, 6))
+    rows = [
+        Row(index=i, batch=0, genotype=g, values={"error": _evaluate(g)["error"], "latency": latency(g)})
+        for i, g in enumerate(problem.decode(vectors))
+    ]
+    like = np.column_stack([np.full(5, 3), vectors[:5, 1:]])
+    failed = Row(index=60, batch=1, genotype=problem.decode(like)[0], reason="too slow")
+    model = _Model(problem, rows, [failed], families=("relevance-gaussian-process",))
+    assert model._names(0) == {"parts", "first"}
+    _, excess = model.score(like)
+    assert excess[:, -1].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_descriptions_are_ranked_by_the_rows_that_count() -> None:
+    """Each tells the values of one half and that the others are in the other half, no more."""
+    rng = np.random.default_rng(0)
+    values, noise = np.sort(rng.random(60)), rng.random(60)
+    low = values < np.median(values)
+    columns = {"low": np.where(low, values, 1 + noise), "high": np.where(low, noise, 1 + values)}
+    views = {name: Features(column[:, None], (1,)) for name, column in columns.items()}
+
+    def best(good: np.ndarray) -> str:
+        return _Predictor.ranked(views, values, ("gaussian-process",), np.flatnonzero(good))[0].view
+
+    assert [best(low), best(~low)] == ["low", "high"]
 
 
 def test_descriptions_that_predict_about_as_well_are_asked_in_equal_parts() -> None:

@@ -152,6 +152,16 @@ def test_draws_err_as_left_out_predictions_beside_them_do():
     assert (unsure.std(axis=0) > 40).all()
 
 
+def test_candidates_are_drawn_at_random_as_long_as_is_said():
+    def batch(drawn_until, num_rows):
+        searcher = PredictorGuided(drawn_until=drawn_until, num_generations=5)
+        return searcher.ask(LARGE, _rows(LARGE, num_rows), num_candidates=10, rng=np.random.default_rng(0))
+
+    assert batch(50, 40) == batch(100, 40)
+    assert batch(50, 60) != batch(100, 60)
+    assert batch(50, 60)[:8] == batch(100, 60)[:8]
+
+
 def test_front_share_is_a_share():
     with pytest.raises(UserError, match=r"front_share=1.5 must be 0 to 1"):
         PredictorGuided(front_share=1.5)
